@@ -1,0 +1,99 @@
+"""Files that appear whole or not at all: write to a temporary name, sync, rename."""
+
+import contextlib
+import json
+import os
+import re
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from ppfsl.errors import UserError
+
+
+@contextlib.contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Yield a temporary path beside `path`; on success sync it and rename it to `path`.
+
+    When the body raises, the temporary file goes away and `path` stays as it was.
+
+    Raises:
+        UserError: when the folder cannot be created or written.
+    """
+    make_folder(path.parent)
+    try:
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
+    except OSError as error:
+        raise UserError(f"cannot write in {path.parent}: {error.strerror}; choose another folder") from None
+    os.close(handle)
+    temporary = Path(name)
+    try:
+        yield temporary
+        with temporary.open("rb") as stream:
+            os.fsync(stream.fileno())
+        temporary.chmod(0o666 & ~_umask())
+        if path.is_dir():
+            raise UserError(f"cannot write {path}: it is a folder; remove it or choose another name")
+        temporary.replace(path)
+        sync_folder(path.parent)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file whole or not at all (UTF-8)."""
+    with replacing(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write a JSON file whole or not at all; NaN and infinities are refused, since JSON has none."""
+    text = json.dumps(value, ensure_ascii=False, allow_nan=False, indent=1)
+    # A list of numbers reads better on one line. Line breaks occur between values alone, never inside a string.
+    text = re.sub(r"\[\n([-+.\deE,\s]+)\]", lambda numbers: f"[{' '.join(numbers.group(1).split())}]", text)
+    write_text(path, text + "\n")
+
+
+def make_folder(path: Path) -> None:
+    """Create a folder and its parents.
+
+    Raises:
+        UserError: when that is not possible, saying why.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"cannot create the folder {path}: {error.strerror}; choose another one") from None
+
+
+def sync_folder(path: Path) -> None:
+    """Make a rename inside a folder durable, where the system can (Windows cannot)."""
+    with contextlib.suppress(OSError):
+        handle = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+
+def read_json(path: Path, check: Callable[[Any], Any] = lambda value: value) -> Any:
+    """The value in a JSON file, passed through `check`.
+
+    Raises:
+        UserError: when the file is missing, is not JSON, or `check` raises KeyError, TypeError or ValueError.
+    """
+    try:
+        return check(json.loads(path.read_text(encoding="utf-8")))
+    except FileNotFoundError:
+        raise UserError(f"there is no file {path}") from None
+    except KeyError as error:
+        raise UserError(f"{path} cannot be used: it has no key {error!s}") from None
+    except (OSError, UnicodeDecodeError, ValueError, TypeError) as error:
+        raise UserError(f"{path} cannot be used: {error!s}") from None
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask

@@ -1,0 +1,139 @@
+"""Files appear whole or not at all."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from ppfsl.errors import UserError
+from ppfsl.files import make_folder, read_json, replacing, write_json, write_text
+
+
+def test_file_and_its_folders_appear(tmp_path: Path) -> None:
+    path = tmp_path / "a" / "b" / "file.txt"
+    write_text(path, "Löwe 牡丹\n")
+    assert path.read_bytes() == "Löwe 牡丹\n".encode()
+    assert list(path.parent.iterdir()) == [path]
+
+
+def test_failing_body_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.write_text("old")
+    with pytest.raises(ZeroDivisionError), replacing(path) as temporary:
+        temporary.write_text("half of the n")
+        raise ZeroDivisionError
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_readers_see_the_old_file_until_the_body_ends(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.write_text("old")
+    with path.open() as reader, replacing(path) as temporary:
+        assert temporary.parent == path.parent, "a rename must not cross file systems"
+        temporary.write_text("new")
+        assert path.read_text() == "old"
+    assert path.read_text() == "new"
+    assert reader.closed
+
+
+def test_bytes_are_synced_before_the_rename(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    events: list[str] = []
+    fsync, replace = os.fsync, Path.replace
+
+    def spy_fsync(handle: int) -> None:
+        events.append("sync " + ("folder" if os.path.isdir(f"/proc/self/fd/{handle}") else "file"))  # noqa: PTH112
+        fsync(handle)
+
+    def spy_replace(self: Path, target: Path) -> Path:
+        events.append("rename")
+        return replace(self, target)
+
+    monkeypatch.setattr(os, "fsync", spy_fsync)
+    monkeypatch.setattr(Path, "replace", spy_replace)
+    write_text(tmp_path / "file", "x")
+    assert events == ["sync file", "rename", "sync folder"]
+
+
+def test_killed_writer_leaves_the_old_file(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.write_text("old")
+    script = (
+        "import os, sys; from pathlib import Path; from ppfsl.files import replacing\n"
+        "with replacing(Path(sys.argv[1])) as temporary:\n"
+        "    temporary.write_text('new'); os.kill(os.getpid(), 9)"
+    )
+    root = Path(__file__).parents[1]
+    done = subprocess.run([sys.executable, "-c", script, str(path)], cwd=root, timeout=60)
+    assert done.returncode == -9
+    assert path.read_text() == "old"
+
+
+def test_permissions_are_those_of_an_ordinary_new_file(tmp_path: Path) -> None:
+    for mask in (0o022, 0o077):
+        before = os.umask(mask)
+        try:
+            write_text(tmp_path / "file", "x")
+            assert os.umask(mask) == mask, "the mask is left as it was"
+        finally:
+            os.umask(before)
+        assert (tmp_path / "file").stat().st_mode & 0o777 == 0o666 & ~mask
+
+
+def test_unwritable_places_are_mistakes(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(UserError, match=r"cannot create the folder \S+/file/sub: Not a directory; choose another one"):
+        write_text(tmp_path / "file" / "sub" / "x", "x")
+    with pytest.raises(UserError, match=r"cannot create the folder \S+/file: File exists"):
+        make_folder(tmp_path / "file")
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(UserError, match=r"cannot write \S+/folder: it is a folder"):
+        write_text(tmp_path / "folder", "x")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "folder"]
+    with pytest.raises(UserError, match="cannot write in /proc"):
+        write_text(Path("/proc/ppfsl"), "x")
+
+
+def test_json_round_trip(tmp_path: Path) -> None:
+    value = {"name": "牡丹", "numbers": [1, 2.5, None, True], "nested": {"a": []}}
+    write_json(tmp_path / "x.json", value)
+    assert read_json(tmp_path / "x.json") == value
+    assert "牡丹" in (tmp_path / "x.json").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), [-float("inf")], {1, 2}])
+def test_what_json_cannot_say_is_refused_and_the_old_file_stays(tmp_path: Path, value: object) -> None:
+    write_json(tmp_path / "x.json", "old")
+    with pytest.raises((ValueError, TypeError)):
+        write_json(tmp_path / "x.json", {"accuracy": value})
+    assert read_json(tmp_path / "x.json") == "old"
+    assert [path.name for path in tmp_path.iterdir()] == ["x.json"]
+
+
+def test_unusable_json_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "x.json"
+    with pytest.raises(UserError, match=r"there is no file \S+/x\.json"):
+        read_json(path)
+    for content, why in ((b"{", "cannot be used: Expecting"), (b"\xff\xfe", "cannot be used: .*decode")):
+        path.write_bytes(content)
+        with pytest.raises(UserError, match=rf"x\.json {why}"):
+            read_json(path)
+    with pytest.raises(UserError, match=r"cannot be used: .*Is a directory"):
+        read_json(tmp_path)
+
+
+def test_check_translates_and_refuses(tmp_path: Path) -> None:
+    path = tmp_path / "x.json"
+    path.write_text(json.dumps({"a": 1}))
+    assert read_json(path, lambda value: value["a"] + 1) == 2
+    with pytest.raises(UserError, match=r"x\.json cannot be used: it has no key 'b'"):
+        read_json(path, lambda value: value["b"])
+    with pytest.raises(UserError, match=r"x\.json cannot be used: invalid literal"):
+        read_json(path, lambda value: int("one"))
+    with pytest.raises(UserError, match=r"x\.json cannot be used: .*not subscriptable"):
+        read_json(path, lambda value: value["a"][0])
+    with pytest.raises(ZeroDivisionError):
+        read_json(path, lambda value: 1 / 0)
