@@ -1,0 +1,1 @@
+"""From raw files to episodes: sources, the image table, class splits, episodes, augmentation."""

@@ -1,0 +1,91 @@
+"""Random changes of training images, whole batches at a time."""
+
+import numpy as np
+
+from ppfsl.config import AugmentationConfig
+
+_GREY = np.asarray([0.299, 0.587, 0.114], dtype=np.float32)  # ITU-R BT.601
+
+
+def center_crop(images: np.ndarray, size: int) -> np.ndarray:
+    """The middle of square images: uint8 [N, S, S, C] -> [N, size, size, C], a view."""
+    margin = (images.shape[1] - size) // 2
+    return images[:, margin : margin + size, margin : margin + size]
+
+
+def augment(images: np.ndarray, size: int, config: AugmentationConfig, rng: np.random.Generator) -> np.ndarray:
+    """A random variant of each image.
+
+    Args:
+        images: uint8 [N, S, S, C].
+        size: side of the result in pixels.
+        config: which changes.
+        rng: where the chance comes from; its draws do not depend on the pixels.
+
+    Returns:
+        float32 [N, C, size, size], pixels in 0..255.
+    """
+    if config.crop == "random":
+        images = _random_windows(images, size, rng)
+    elif config.crop == "resized":
+        images = _resized_windows(images, size, config.crop_area, rng)
+    else:
+        images = center_crop(images, size)
+    if config.flip:
+        images = np.where((rng.random(len(images)) < 0.5)[:, None, None, None], images[:, :, ::-1], images)
+    pixels = images.astype(np.float32)
+    if config.jitter:
+        pixels = _jitter(pixels, config.jitter, rng)
+    return np.ascontiguousarray(pixels.transpose(0, 3, 1, 2))
+
+
+def _random_windows(images: np.ndarray, size: int, rng: np.random.Generator) -> np.ndarray:
+    """Windows of size x size; images no larger than that are first padded by an eighth, mirrored."""
+    if images.shape[1] == size:
+        pad = size // 8
+        images = np.pad(images, ((0, 0), (pad, pad), (pad, pad), (0, 0)), mode="reflect")
+    room = images.shape[1] - size
+    top, left = rng.integers(0, room + 1, (2, len(images)))
+    rows = top[:, None] + np.arange(size)
+    columns = left[:, None] + np.arange(size)
+    return images[np.arange(len(images))[:, None, None], rows[:, :, None], columns[:, None, :]]
+
+
+def _resized_windows(images: np.ndarray, size: int, area: tuple[float, float], rng: np.random.Generator) -> np.ndarray:
+    """Windows of a random share of the area and an aspect ratio of 3/4 to 4/3, resized bilinearly.
+
+    Bilinear resizing of a separable window is two small interpolations, done for all images at once.
+    """
+    count, side = images.shape[:2]
+    share = rng.uniform(*area, count)
+    aspect = np.exp(rng.uniform(np.log(3 / 4), np.log(4 / 3), count))
+    height = np.minimum(side * np.sqrt(share / aspect), side)
+    width = np.minimum(side * np.sqrt(share * aspect), side)
+    top = rng.random(count) * (side - height)
+    left = rng.random(count) * (side - width)
+    rows = _interpolation(top, height, size, side)
+    columns = _interpolation(left, width, size, side)
+    pixels = images.astype(np.float32)
+    # [N, size, side] x [N, side, side * C], then the same along the columns.
+    pixels = (rows @ pixels.reshape(count, side, -1)).reshape(count, size, side, -1)
+    return columns[:, None] @ pixels
+
+
+def _interpolation(start: np.ndarray, length: np.ndarray, size: int, side: int) -> np.ndarray:
+    """Matrices [N, size, side] that sample `size` points of [start, start + length) bilinearly."""
+    centers = start[:, None] + (np.arange(size) + 0.5) * (length / size)[:, None] - 0.5
+    centers = centers.clip(0, side - 1)
+    distance = np.abs(centers[:, :, None] - np.arange(side))
+    return np.maximum(0, 1 - distance).astype(np.float32)
+
+
+def _jitter(pixels: np.ndarray, strength: float, rng: np.random.Generator) -> np.ndarray:
+    """Multiply brightness, then contrast, then saturation by factors of their own per image."""
+    factors = rng.uniform(1 - strength, 1 + strength, (3, len(pixels), 1, 1, 1)).astype(np.float32)
+    pixels = pixels * factors[0]
+    mean = pixels.mean(axis=(1, 2, 3), keepdims=True)
+    pixels = mean + (pixels - mean) * factors[1]
+    if pixels.shape[-1] == 3:
+        grey = (pixels @ _GREY)[..., None]
+        pixels = grey + (pixels - grey) * factors[2]
+    return pixels.clip(0, 255)

@@ -1,0 +1,44 @@
+"""From the configuration's `data` keys to an image table and its class split."""
+
+from pathlib import Path
+
+from ppfsl.config import DataConfig
+from ppfsl.data.class_split import ClassSplit, load_split, ratio_split
+from ppfsl.data.flowers102 import flowers102_source
+from ppfsl.data.folder import folder_source
+from ppfsl.data.roots import cache_root, data_root
+from ppfsl.data.source import Source
+from ppfsl.data.table import ImageTable, load_table
+
+
+def open_table(config: DataConfig) -> ImageTable:
+    """The image table that a configuration names, decoded at the first call and cached.
+
+    Raises:
+        UserError: when the raw files are missing or damaged.
+    """
+    return load_table(
+        _open_source(config), cache_root(config.cache_dir), config.table_size, config.channels, config.on_corrupt
+    )
+
+
+def open_split(config: DataConfig, table: ImageTable) -> ClassSplit:
+    """The class split that a configuration names, or the division of the table's classes by `split_ratio`.
+
+    Raises:
+        UserError: when there is no such split, or too few classes to divide.
+    """
+    if config.split is not None:
+        return load_split(config.name, config.split)
+    return ratio_split(table.labels, config.split_ratio, config.split_seed)
+
+
+def _open_source(config: DataConfig) -> Source:
+    if config.name == "flowers102":
+        return flowers102_source(data_root(config.root) / "flowers102")
+    if config.name == "folder":
+        return folder_source(data_root(config.root) / Path(config.folder or "").expanduser())
+    from ppfsl.data.synthetic import synthetic_source
+
+    drawn = config.synthetic
+    return synthetic_source(drawn.classes, drawn.images_per_class, drawn.seed, config.table_size)

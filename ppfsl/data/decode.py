@@ -1,0 +1,86 @@
+"""One image file to a square uint8 array."""
+
+import io
+from pathlib import Path
+
+import numpy as np
+from PIL import ExifTags, Image, UnidentifiedImageError
+
+MAX_PIXELS = 89_000_000
+"""More pixels than this in one file, or in its resized copy, are taken for an attack or a mistake, and refused."""
+
+FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "GIF", "TIFF", "PPM")
+"""Pillow's formats that are read. Others are refused whatever the file's name: some run an external program."""
+
+_UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+
+
+def open_image(file: bytes | Path) -> Image.Image:
+    """Decode an image file (of an animation the first picture), upright by its orientation tag.
+
+    Raises:
+        OSError, ValueError: when it is no image of a known format, is truncated, or has more than `MAX_PIXELS` pixels.
+    """
+    try:
+        with Image.open(io.BytesIO(file) if isinstance(file, bytes) else file, formats=FORMATS) as image:
+            if image.width * image.height > MAX_PIXELS:
+                raise ValueError(f"{image.width} x {image.height} pixels, more than {MAX_PIXELS}")
+            image.load()
+            return image.transpose(turn) if (turn := _turn(image)) is not None else image.copy()
+    except UnidentifiedImageError:
+        raise ValueError(f"it is none of {', '.join(FORMATS)}") from None
+    except (OSError, ValueError):
+        raise
+    except Exception as error:  # damaged files reach corners of the decoders that raise whatever they like
+        raise ValueError(str(error) or type(error).__name__) from None
+
+
+def to_square(image: Image.Image, size: int, channels: int) -> np.ndarray:
+    """Resize so that the shorter side is `size` (bilinear), then crop the centre.
+
+    Args:
+        image: any mode; transparency is laid on white.
+        size: pixels.
+        channels: 3 for RGB, 1 for grey.
+
+    Returns:
+        uint8 [size, size, channels].
+
+    Raises:
+        ValueError: when the image is so elongated that its resized copy has more than `MAX_PIXELS` pixels.
+    """
+    image = _as_mode(image, "RGB" if channels == 3 else "L")
+    if image.size != (size, size):
+        width, height = (side * size // min(image.size) for side in image.size)  # rounded down as torchvision does
+        if width * height > MAX_PIXELS:
+            raise ValueError(f"{image.width} x {image.height} pixels is too elongated")
+        image = image.resize((width, height), Image.Resampling.BILINEAR)
+        left, top = round((width - size) / 2), round((height - size) / 2)
+        image = image.crop((left, top, left + size, top + size))
+    return np.asarray(image, dtype=np.uint8).reshape(size, size, channels)
+
+
+def _turn(image: Image.Image) -> Image.Transpose | None:
+    """How to set an image upright; None for upright ones and for damaged EXIF data, which spoils no pixel."""
+    try:
+        return _UPRIGHT.get(image.getexif().get(ExifTags.Base.Orientation, 1))
+    except Exception:  # the parser raises whatever the bytes lead to
+        return None
+
+
+def _as_mode(image: Image.Image, mode: str) -> Image.Image:
+    if image.mode.startswith("I;16") or image.mode == "I":
+        # Pillow clips 16-bit grey instead of scaling it.
+        image = Image.fromarray((np.asarray(image, dtype=np.float64) / 257).round().clip(0, 255).astype(np.uint8))
+    if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
+        image = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+    return image if image.mode == mode else image.convert(mode)

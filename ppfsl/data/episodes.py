@@ -1,0 +1,93 @@
+"""Episodes: which images are support and which are query, as pure functions of (seed, index)."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from ppfsl.errors import UserError
+from ppfsl.randomness import generator
+
+
+@dataclass(frozen=True)
+class Episode:
+    """One few-shot task, as indices.
+
+    Attributes:
+        classes: int64 [way], the data set's labels; label j inside the episode stands for `classes[j]`.
+        support: int64 [way, shot], image indices.
+        query: int64 [way, query], image indices, disjoint from `support`.
+    """
+
+    classes: np.ndarray
+    support: np.ndarray
+    query: np.ndarray
+
+
+class EpisodeSampler:
+    """Episodes by number: `sampler[i]` depends on (seed, i), the images and the classes alone.
+
+    Queries are drawn before the support set, so samplers that differ in `shot` alone pose the same classes and queries,
+    and the smaller support set is contained in the larger.
+
+    Args:
+        rows: int64 [N], indices of the images to draw from.
+        labels: [N], their classes.
+        way, shot, query: classes per episode; support and query images per class.
+        seed: a non-negative integer.
+
+    Raises:
+        UserError: when there are fewer classes than `way`, or a class has fewer images than shot + query.
+    """
+
+    def __init__(
+        self, rows: np.ndarray, labels: np.ndarray | Sequence[int], way: int, shot: int, query: int, seed: int
+    ) -> None:
+        self.way, self.shot, self.query, self.seed = way, shot, query, seed
+        self._rows_of = group_by_class(rows, np.asarray(labels))
+        self._classes = np.asarray(sorted(self._rows_of), dtype=np.int64)
+        if len(self._classes) < way:
+            raise UserError(f"{way}-way episodes need {way} classes, but there are {len(self._classes)}; lower the way")
+        check_sizes(self._rows_of, shot, query)
+
+    def __getitem__(self, index: int) -> Episode:
+        """The episode of that number (from 0)."""
+        rng = generator(self.seed, "episode", index)
+        classes = rng.choice(self._classes, self.way, replace=False)
+        queries, supports = [], []
+        for label in classes:
+            # The prefix of a permutation, so that it does not depend on how long a prefix is taken.
+            order = rng.permutation(self._rows_of[int(label)])
+            queries.append(order[: self.query])
+            supports.append(order[self.query : self.query + self.shot])
+        return Episode(classes, np.stack(supports), np.stack(queries))
+
+    def take(self, count: int, start: int = 0) -> Iterator[Episode]:
+        """Episodes `start` to `start + count - 1`."""
+        return (self[index] for index in range(start, start + count))
+
+
+def group_by_class(rows: np.ndarray, labels: np.ndarray) -> dict[int, np.ndarray]:
+    """label -> its image indices, in the order given."""
+    if not len(rows):  # of which `split` would make one group
+        return {}
+    order = np.argsort(labels, kind="stable")
+    classes, starts = np.unique(labels[order], return_index=True)
+    return {
+        int(label): np.asarray(group, dtype=np.int64)
+        for label, group in zip(classes, np.split(np.asarray(rows)[order], starts[1:]), strict=True)
+    }
+
+
+def check_sizes(rows_of: Mapping[int, np.ndarray], shot: int, query: int) -> None:
+    """Raise unless every class can give `shot` support and `query` query images.
+
+    Raises:
+        UserError: naming the smallest class.
+    """
+    label, rows = min(rows_of.items(), key=lambda item: len(item[1]))
+    if len(rows) < shot + query:
+        raise UserError(
+            f"class {label} has {len(rows)} images, but {shot} shots and {query} queries need {shot + query}; "
+            "lower evaluation.shot or evaluation.query, or add images"
+        )

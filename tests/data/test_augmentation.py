@@ -1,0 +1,283 @@
+"""Augmentation: what the random changes are, and that chance is all in the generator."""
+
+import itertools
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from ppfsl.config import AugmentationConfig
+from ppfsl.data.augmentation import _resized_windows, augment, center_crop
+from ppfsl.randomness import generator
+
+EVERYTHING = AugmentationConfig(crop="resized", crop_area=(0.3, 1.0), flip=True, jitter=0.4)
+
+
+def noise(count: int = 4, size: int = 20, channels: int = 3) -> np.ndarray:
+    return generator(0, "noise").integers(0, 256, (count, size, size, channels)).astype(np.uint8)
+
+
+def smooth(size: int, channels: int = 3) -> np.ndarray:
+    """One picture of soft waves: uint8 [1, size, size, channels]."""
+    y, x, c = np.mgrid[:size, :size, :channels]
+    waves = 128 + 60 * np.sin(2 * math.pi * (x + 3 * c) / size) + 60 * np.cos(3 * math.pi * y / size)
+    return waves.round().astype(np.uint8)[None]
+
+
+def run(images: np.ndarray, size: int, key: int = 0, **changes: Any) -> np.ndarray:
+    return augment(images, size, AugmentationConfig(**changes), generator(0, "augment", key))
+
+
+def pixels(images: np.ndarray) -> np.ndarray:
+    """As `augment` lays them out, unchanged."""
+    return images.transpose(0, 3, 1, 2).astype(np.float32)
+
+
+# --- everywhere
+
+
+@pytest.mark.parametrize("crop", ["center", "random", "resized"])
+@pytest.mark.parametrize("flip", [False, True])
+@pytest.mark.parametrize("jitter", [0.0, 0.5])
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("side", [16, 21])
+def test_shape_type_and_range(crop: str, flip: bool, jitter: float, channels: int, side: int) -> None:
+    result = run(noise(5, side, channels), 16, crop=crop, flip=flip, jitter=jitter)
+    assert result.shape == (5, channels, 16, 16)
+    assert result.dtype == np.float32
+    assert result.flags["C_CONTIGUOUS"]
+    assert result.min() >= 0
+    assert result.max() <= 255
+
+
+def test_same_key_same_result_other_key_other_result() -> None:
+    images = noise()
+    results = [augment(images, 16, EVERYTHING, generator(0, "augment", key)) for key in (1, 1, 2)]
+    assert np.array_equal(results[0], results[1])
+    assert not np.array_equal(results[0], results[2])
+
+
+def test_input_stays_as_it_was() -> None:
+    images = noise()
+    before = images.copy()
+    augment(images, 16, EVERYTHING, generator(0))
+    assert np.array_equal(images, before)
+
+
+def test_images_of_a_batch_change_differently() -> None:
+    images = np.repeat(smooth(20), 8, axis=0)
+    for changes in ({"crop": "random"}, {"crop": "resized"}, {"jitter": 0.3}):
+        results = run(images, 16, **changes)
+        for one, other in itertools.combinations(results, 2):
+            if changes != {"crop": "random"}:  # 25 windows: two may coincide
+                assert not np.array_equal(one, other)
+        assert len({result.tobytes() for result in results}) > 4
+
+
+@pytest.mark.parametrize("crop", ["center", "random", "resized"])
+def test_chance_does_not_depend_on_pixels(crop: str) -> None:
+    after = []
+    for images in (noise(), np.zeros_like(noise())):
+        rng = generator(0, "augment")
+        augment(images, 16, AugmentationConfig(crop=crop, flip=True, jitter=0.5), rng)
+        after.append(rng.random())
+    assert after[0] == after[1]
+
+
+# --- crops and flips
+
+
+@pytest.mark.parametrize(("side", "size"), [(16, 16), (20, 16), (21, 16), (17, 16)])
+def test_center_crop_is_the_middle(side: int, size: int) -> None:
+    images = noise(2, side)
+    first = (side - size) // 2
+    expected = images[:, first : first + size, first : first + size]
+    assert np.array_equal(center_crop(images, size), expected)
+    assert np.array_equal(run(images, size), pixels(expected))
+
+
+def test_half_of_the_images_are_mirrored_left_to_right() -> None:
+    image = noise(1, 16)
+    results = run(np.repeat(image, 400, axis=0), 16, flip=True)
+    straight, mirrored = pixels(image)[0], pixels(image)[0][:, :, ::-1]
+    flipped = [np.array_equal(result, mirrored) for result in results]
+    assert all(flip or np.array_equal(result, straight) for flip, result in zip(flipped, results, strict=True))
+    assert 150 < sum(flipped) < 250  # 5 standard deviations
+
+
+def windows_of(image: np.ndarray, size: int) -> dict[bytes, tuple[int, int]]:
+    """All windows of an image, channels first -> (top, left)."""
+    room = image.shape[0] - size + 1
+    return {
+        image[top : top + size, left : left + size].transpose(2, 0, 1).astype(np.float32).tobytes(): (top, left)
+        for top in range(room)
+        for left in range(room)
+    }
+
+
+def test_random_windows_are_windows_of_the_larger_image() -> None:
+    image = noise(1, 20)
+    windows = windows_of(image[0], 16)
+    places = [windows[result.tobytes()] for result in run(np.repeat(image, 500, axis=0), 16, crop="random")]
+    assert set(places) == set(itertools.product(range(5), range(5)))
+
+
+def test_random_windows_of_an_image_without_room_are_windows_of_the_padded_one() -> None:
+    image = noise(1, 16)
+    padded = np.pad(image[0], ((2, 2), (2, 2), (0, 0)), mode="reflect")
+    assert padded[0, 2].tolist() == image[0, 2, 0].tolist()  # mirrored: the border itself is not repeated
+    windows = windows_of(padded, 16)
+    places = [windows[result.tobytes()] for result in run(np.repeat(image, 500, axis=0), 16, crop="random")]
+    assert set(places) == set(itertools.product(range(5), range(5)))
+
+
+# --- resized windows
+
+
+class Fixed:
+    """Stands for a generator whose share of the area, aspect and place are given, not drawn."""
+
+    def __init__(self, share: float, aspect: float, top: float, left: float) -> None:
+        self._uniform, self._random = iter([share, math.log(aspect)]), iter([top, left])
+
+    def uniform(self, low: float, high: float, count: int) -> np.ndarray:
+        value = next(self._uniform)
+        assert low - 1e-9 <= value <= high + 1e-9
+        return np.full(count, value)
+
+    def random(self, count: int) -> np.ndarray:
+        return np.full(count, next(self._random))
+
+
+def window(image: np.ndarray, size: int, share: float, aspect: float, top: float, left: float) -> np.ndarray:
+    rng: Any = Fixed(share, aspect, top, left)
+    return _resized_windows(image, size, (0.1, 1.0), rng)[0]
+
+
+def test_the_whole_image_at_its_own_size_is_itself() -> None:
+    image = noise(1, 16)
+    np.testing.assert_allclose(window(image, 16, 1, 1, 0, 0), image[0], atol=1e-4)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize(("share", "aspect"), [(0.36, 1.0), (0.25, 4 / 3), (0.5, 3 / 4), (1.0, 1.2)])
+def test_window_is_sampled_bilinearly(channels: int, share: float, aspect: float) -> None:
+    side, size = 24, 16
+    image = noise(1, side, channels)
+    height, width = (min(side, side * math.sqrt(share / aspect)), min(side, side * math.sqrt(share * aspect)))
+    top, left = 0.3 * (side - height), 0.8 * (side - width)
+    found = window(image, size, share, aspect, 0.3, 0.8)
+    assert found.shape == (size, size, channels)
+
+    def neighbours(position: float) -> list[tuple[int, float]]:
+        position = min(max(position, 0), side - 1)
+        low = math.floor(position)
+        return [(low, low + 1 - position), (min(low + 1, side - 1), position - low)]
+
+    for i, j in itertools.product(range(size), range(size)):
+        ys = neighbours(top + (i + 0.5) * height / size - 0.5)
+        xs = neighbours(left + (j + 0.5) * width / size - 0.5)
+        expected = sum(a * b * image[0, y, x].astype(float) for y, a in ys for x, b in xs)
+        np.testing.assert_allclose(found[i, j], expected, atol=0.01)
+
+
+def test_window_that_is_enlarged_equals_pillows() -> None:
+    side, size = 24, 16
+    image = noise(1, side)
+    height, width = side * math.sqrt(0.2 / 1.1), side * math.sqrt(0.2 * 1.1)
+    assert max(height, width) < size  # Pillow averages where it makes smaller
+    top, left = 0.5 * (side - height), 0.25 * (side - width)
+    expected = Image.fromarray(image[0]).resize(
+        (size, size), Image.Resampling.BILINEAR, box=(left, top, left + width, top + height)
+    )
+    # Pillow rounds to 8 bits and repeats the window's border where this samples beyond it.
+    inner = slice(1, -1)
+    difference = window(image, size, 0.2, 1.1, 0.5, 0.25) - np.asarray(expected, dtype=np.float32)
+    assert np.abs(difference[inner, inner]).max() < 2
+
+
+def test_area_and_aspect_stay_within_their_bounds() -> None:
+    # Pixels that tell their own place show how much of the image a window spans.
+    side, size, area = 64, 32, (0.3, 0.6)
+    y, x = np.mgrid[:side, :side]
+    image = np.stack([y, x, 0 * x], axis=-1).astype(np.uint8)
+    results = run(np.repeat(image[None], 300, axis=0), size, crop="resized", crop_area=area)
+    stretch = size / (size - 1)
+    height = (results[:, 0, -1, 0] - results[:, 0, 0, 0]) * stretch
+    width = (results[:, 1, 0, -1] - results[:, 1, 0, 0]) * stretch
+    share, aspect = height * width / side**2, width / height
+    assert area[0] - 0.02 < share.min() < 0.33
+    assert 0.57 < share.max() < area[1] + 0.02
+    assert 3 / 4 - 0.03 < aspect.min() < 0.8
+    assert 1.25 < aspect.max() < 4 / 3 + 0.03
+    assert abs(np.log(aspect).mean()) < 0.05  # neither tall nor wide on average
+    for edge in (results[:, 0, 0, 0], results[:, 1, 0, 0]):
+        assert edge.min() < 3
+    assert results[:, 0].max() > side - 4
+    assert results[:, 1].max() > side - 4
+
+
+def test_smooth_picture_survives_the_whole_area() -> None:
+    image = smooth(32)
+    result = run(image, 32, crop="resized", crop_area=(1.0, 1.0))
+    assert np.abs(result - pixels(image)).mean() < 20  # only the aspect may change
+    assert np.corrcoef(result.ravel(), pixels(image).ravel())[0, 1] > 0.9
+
+
+# --- jitter
+
+
+def test_jitter_of_a_plain_grey_image_is_one_factor() -> None:
+    images = np.full((500, 4, 4, 1), 100, dtype=np.uint8)
+    results = run(images, 4, jitter=0.3)
+    assert (results == results[:, :1, :1, :1]).all()
+    factors = results[:, 0, 0, 0] / 100
+    assert 0.7 <= factors.min() < 0.72
+    assert 1.28 < factors.max() <= 1.3 + 1e-5
+    assert abs(factors.mean() - 1) < 0.04
+
+
+def test_jitter_multiplies_brightness_contrast_and_saturation() -> None:
+    images = (96 + noise(200, 4) // 8).astype(np.uint8)  # 96..127: nothing is clipped
+    results = run(images, 4, jitter=0.5).astype(np.float64)
+    before = pixels(images).astype(np.float64)
+    grey = np.asarray([0.299, 0.587, 0.114])
+
+    def factor(after: np.ndarray, old: np.ndarray) -> np.ndarray:
+        """Of each image, by least squares; the fit must be exact."""
+        after, old = after.reshape(len(after), -1), old.reshape(len(old), -1)
+        ratio = (after * old).sum(1) / (old * old).sum(1)
+        np.testing.assert_allclose(after, ratio[:, None] * old, atol=2e-3)
+        return ratio
+
+    def luminance(x: np.ndarray) -> np.ndarray:
+        return np.einsum("nchw,c->nhw", x, grey)
+
+    def colour(x: np.ndarray) -> np.ndarray:
+        return x - luminance(x)[:, None]
+
+    # Saturation leaves the luminance, and contrast scales it about the mean of all pixels.
+    both = factor(luminance(results) - luminance(results).mean((1, 2), keepdims=True),
+                  luminance(before) - luminance(before).mean((1, 2), keepdims=True))  # fmt: skip
+    all_three = factor(colour(results), colour(before))
+    saturation = all_three / both
+    assert 0.5 <= saturation.min() < 0.53
+    assert 1.47 < saturation.max() < 1.501
+    assert 0.25 <= both.min() < 0.6
+    assert 1.5 < both.max() < 2.25
+
+
+def test_jitter_keeps_grey_pictures_grey() -> None:
+    grey = np.repeat(noise(6, 8, 1), 3, axis=-1)
+    results = run(grey, 8, jitter=0.9)
+    np.testing.assert_allclose(results[:, 0], results[:, 1], atol=1e-2)
+    np.testing.assert_allclose(results[:, 0], results[:, 2], atol=1e-2)
+
+
+def test_strong_jitter_is_clipped_not_wrapped() -> None:
+    images = np.where(noise(20, 8) > 127, 255, 0).astype(np.uint8)
+    results = run(images, 8, jitter=0.9)
+    assert results.min() == 0
+    assert results.max() == 255
