@@ -6,6 +6,7 @@ A class is a combination of petals, pattern, colours and centre; light, pose, ba
 from collections.abc import Iterator, Sequence
 from functools import lru_cache, partial
 from itertools import count
+from operator import ne
 from typing import TypeVar
 
 import numpy as np
@@ -107,7 +108,10 @@ def synthetic_source(classes: int = 64, images_per_class: int = 40, seed: int = 
 
 
 def draw_blossom(seed: int, label: int, index: int, size: int) -> Image.Image:
-    """One picture of a class: RGB, `size` x `size` pixels, the same for the same arguments.
+    """One picture of a class: RGB, `size` x `size` pixels.
+
+    The same arguments give the same bytes, in any thread and order; other versions of numpy or Pillow may round
+    otherwise.
 
     Args:
         seed: of the data set.
@@ -134,11 +138,12 @@ def _kinds(seed: int, blocks: int) -> tuple[Kind, ...]:
     kinds = list(_kinds(seed, blocks - 1))
     rng = generator(seed, "blossom kinds", blocks)
     for family in rng.permutation(len(_FAMILIES)):
-        names = {kind.name for kind in kinds}
+        names, taken = {kind.name for kind in kinds}, [_traits(kind) for kind in kinds]
         for attempt in count():
             kind = _some_kind(rng, _FAMILIES[family])
-            apart = max(1, 4 - attempt // 50)  # so many traits, while there is room
-            if kind.name not in names and all(_differences(kind, other) >= apart for other in kinds):
+            apart = max(1, 4 - attempt // 50)  # in so many traits, while there is room
+            traits = _traits(kind)
+            if kind.name not in names and all(sum(map(ne, traits, other)) >= apart for other in taken):
                 break
         kinds.append(kind)
     return tuple(kinds)
@@ -168,12 +173,8 @@ def _one_of(rng: np.random.Generator, values: Sequence[T]) -> T:
     return values[int(rng.integers(len(values)))]
 
 
-def _differences(first: Kind, second: Kind) -> int:
-    """In how many traits two kinds differ, the petals' colour apart: it may not be what tells classes apart."""
-    return sum(one != other for one, other in zip(_traits(first), _traits(second), strict=True))
-
-
 def _traits(kind: Kind) -> tuple[object, ...]:
+    """What must tell classes apart: all but the petals' colour, which light and weather blur."""
     mark = None if kind.pattern == "plain" else kind.mark
     centre = (kind.centre_style, kind.centre_size, kind.centre)
     return (kind.shape, kind.petals, kind.rings, kind.pattern, mark, *centre)

@@ -1,0 +1,1 @@
+"""Backbones, the embedder around one, and where its weights come from."""

@@ -1,0 +1,55 @@
+"""What all command lines share: their arguments, and what becomes of the errors that reach them."""
+
+import argparse
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ppfsl.errors import UserError
+
+if TYPE_CHECKING:  # pydantic takes a quarter of a second, which --help need not wait for
+    from ppfsl.config import Config
+
+
+def run(main: Callable[[], None]) -> None:
+    """Run a tool's `main`: a user's mistake becomes one line on stderr and exit status 2, Ctrl-C exits with 130.
+
+    Any other exception is a programming error and keeps its traceback.
+    """
+    try:
+        main()
+    except UserError as error:
+        _leave(f"error: {error}", 2)
+    except KeyboardInterrupt:
+        _leave("interrupted; the same command goes on from here", 130)
+
+
+def config_parser(description: str) -> argparse.ArgumentParser:
+    """A parser with `-c` and `-o`; the tools that need more add to it."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("-c", "--config", required=True, type=Path, metavar="FILE", help="configuration, YAML")
+    parser.add_argument(
+        "-o",
+        "--override",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="lay a value over the configuration's, such as data.split=fsl_ssl; may be repeated",
+    )
+    return parser
+
+
+def read_config(arguments: argparse.Namespace) -> "tuple[Config, str]":
+    """The configuration that `-c` and `-o` describe and its name; threads are set, so that Paddle may be imported."""
+    from ppfsl.config_file import config_name, load_config
+    from ppfsl.runtime import prepare
+
+    config = load_config(arguments.config, arguments.override)
+    prepare(config.threads)
+    return config, config_name(arguments.config)
+
+
+def _leave(line: str, status: int) -> None:
+    print(" ".join(line.splitlines()), file=sys.stderr)
+    sys.exit(status)

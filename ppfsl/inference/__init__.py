@@ -1,0 +1,1 @@
+"""Running a frozen embedder fast."""

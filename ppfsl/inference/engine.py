@@ -1,0 +1,143 @@
+"""A frozen embedder as a function of image batches: Paddle Inference with oneDNN on a CPU, eager elsewhere."""
+
+import contextlib
+import io
+import os
+import tempfile
+import warnings
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import paddle
+from paddle import inference, nn
+
+from ppfsl.backbones.embedder import Embedder
+from ppfsl.data.augmentation import center_crop
+from ppfsl.progress import progress_bar
+
+Output = Literal["embedding", "features"]
+Run = Callable[[np.ndarray], np.ndarray]
+
+_TOLERANCE = 1e-3  # of oneDNN against eager, relative to the largest output
+
+
+def embed(
+    embedder: Embedder,
+    images: np.ndarray,
+    rows: np.ndarray,
+    output: Output = "embedding",
+    batch_size: int = 64,
+    progress: str | None = None,
+) -> np.ndarray:
+    """What the embedder, in evaluation mode, makes of a table's images.
+
+    Args:
+        embedder: left as it was, training mode included.
+        images: uint8 [N, S, S, C]; cropped at the centre to the embedder's image size, a batch at a time, so the
+            memory needed does not grow with N.
+        rows: int64 [M], which images.
+        output: "embedding": of length one, [M, D]; "features": the backbone's, [M, B].
+        batch_size: images per call.
+        progress: the progress bar's text, or None for no bar.
+
+    Returns:
+        float32 [M, D or B], in the order of `rows`.
+    """
+    size = embedder.architecture.image_size
+    dim = embedder.dim if output == "embedding" else embedder.backbone_dim
+    result = np.empty((len(rows), dim), dtype=np.float32)
+    with _evaluating(embedder):
+        run = _runner(embedder, output)
+        with progress_bar(len(rows), progress, "img") as bar:
+            for start in range(0, len(rows), batch_size):
+                batch = center_crop(images[rows[start : start + batch_size]], size)
+                result[start : start + len(batch)] = run(to_pixels(batch))
+                bar.update(len(batch))
+    return result
+
+
+def to_pixels(images: np.ndarray) -> np.ndarray:
+    """uint8 [N, S, S, C] -> float32 [N, C, S, S], the values unchanged: what embedders take."""
+    return np.ascontiguousarray(images.transpose(0, 3, 1, 2), dtype=np.float32)
+
+
+@contextlib.contextmanager
+def _evaluating(embedder: nn.Layer) -> Iterator[None]:
+    modes = [(layer, layer.training) for layer in embedder.sublayers(include_self=True)]
+    embedder.eval()
+    try:
+        yield
+    finally:
+        for layer, training in modes:
+            layer.training = training
+
+
+def _runner(embedder: Embedder, output: Output) -> Run:
+    layer = embedder if output == "embedding" else _Features(embedder)
+    layer.eval()
+
+    def eager(pixels: np.ndarray) -> np.ndarray:
+        with paddle.no_grad():
+            return layer(paddle.to_tensor(pixels)).numpy()
+
+    if not paddle.get_device().startswith("cpu"):
+        return eager
+    architecture = embedder.architecture
+    shape = (architecture.channels, architecture.image_size, architecture.image_size)
+    try:
+        exported = _export(layer, shape)
+        sample = np.linspace(0, 255, 2 * int(np.prod(shape)), dtype=np.float32).reshape(2, *shape)
+        expected = eager(sample)
+        difference = float(np.abs(exported(sample) - expected).max() / np.abs(expected).max())
+    except Exception as error:  # whatever Paddle's exporter and optimizer raise, eager gives the same numbers
+        warnings.warn(f"Paddle Inference cannot run this embedder ({error!r:.200}); running it eagerly", stacklevel=3)
+        return eager
+    if not difference < _TOLERANCE:
+        warnings.warn(f"Paddle Inference differs from eager by {difference:.1e}; running eagerly", stacklevel=3)
+        return eager
+    return exported
+
+
+class _Features(nn.Layer):
+    """The backbone alone, with the embedder's normalisation of pixels."""
+
+    def __init__(self, embedder: Embedder) -> None:
+        super().__init__()
+        self.embedder = embedder
+
+    def forward(self, images: paddle.Tensor) -> paddle.Tensor:
+        return self.embedder.features(images)
+
+
+def _export(layer: nn.Layer, shape: tuple[int, ...]) -> Run:
+    """The layer as a predictor of Paddle Inference with oneDNN."""
+    with tempfile.TemporaryDirectory(prefix="ppfsl-") as folder, _quiet():
+        prefix = str(Path(folder) / "embedder")
+        spec = [paddle.static.InputSpec([None, *shape], "float32")]
+        paddle.jit.save(layer, prefix, input_spec=spec)
+        model = next(path for path in Path(folder).iterdir() if path.suffix in (".json", ".pdmodel"))
+        config = inference.Config(str(model), f"{prefix}.pdiparams")
+        config.disable_gpu()
+        config.enable_mkldnn()
+        config.set_cpu_math_library_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
+        config.disable_glog_info()
+        predictor = inference.create_predictor(config)
+    source = predictor.get_input_handle(predictor.get_input_names()[0])
+    target = predictor.get_output_handle(predictor.get_output_names()[0])
+
+    def run(pixels: np.ndarray) -> np.ndarray:
+        source.copy_from_cpu(pixels)
+        predictor.run()
+        return target.copy_to_cpu()
+
+    return run
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Without the exporter's remarks, which concern its own options."""
+    with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+        warnings.simplefilter("ignore")
+        yield

@@ -1,0 +1,127 @@
+"""Losses as pure functions of tensors; each returns a scalar that still has a graph, even for an empty batch."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import paddle
+import paddle.nn.functional as F
+
+Mining = Literal["random", "batch_all", "batch_hard", "semi_hard"]
+
+
+def cross_entropy(logits: paddle.Tensor, labels: paddle.Tensor, label_smoothing: float = 0.0) -> paddle.Tensor:
+    """Mean softmax cross-entropy.
+
+    Args:
+        logits: [..., K].
+        labels: int64 [...], 0..K-1.
+        label_smoothing: share of the target's mass that is spread evenly over all K classes (Szegedy et al. 2016).
+    """
+    log_probabilities = F.log_softmax(logits, axis=-1)
+    right = paddle.take_along_axis(log_probabilities, labels.unsqueeze(-1), -1).squeeze(-1)
+    loss = -right
+    if label_smoothing:
+        loss = (1 - label_smoothing) * loss - label_smoothing * log_probabilities.mean(-1)
+    return loss.mean()
+
+
+def entropy(logits: paddle.Tensor) -> paddle.Tensor:
+    """Mean Shannon entropy of the softmax distributions, in nats: [..., K] -> scalar in 0..ln K."""
+    log_probabilities = F.log_softmax(logits, axis=-1)
+    return -(log_probabilities.exp() * log_probabilities).sum(-1).mean()
+
+
+def cosine_pair_loss(similarity: paddle.Tensor, same: paddle.Tensor) -> paddle.Tensor:
+    """Mean squared error between the cosine similarity of pairs and their 0/1 label.
+
+    Args:
+        similarity: [P], -1..1.
+        same: [P], 1 for a pair of one class, 0 for a pair of two.
+    """
+    return F.mse_loss(similarity, same.astype(similarity.dtype))
+
+
+def squared_distances(embeddings: paddle.Tensor) -> paddle.Tensor:
+    """Squared Euclidean distances of all pairs: [N, D] -> [N, N], never negative."""
+    norms = (embeddings * embeddings).sum(-1)
+    return F.relu(norms.unsqueeze(1) + norms.unsqueeze(0) - 2 * embeddings @ embeddings.T)
+
+
+@dataclass(frozen=True)
+class TripletLoss:
+    """A triplet loss and what shows whether it still learns.
+
+    Attributes:
+        loss: scalar.
+        active: share of the mined triplets with a loss above zero, 0..1; 0 when there are none.
+        triplets: how many were mined.
+    """
+
+    loss: paddle.Tensor
+    active: float
+    triplets: int
+
+
+def triplet_loss(
+    embeddings: paddle.Tensor, labels: paddle.Tensor, margin: float, mining: Mining, chance: paddle.Tensor | None = None
+) -> TripletLoss:
+    """max(0, d(a, p) + margin - d(a, n)) on squared Euclidean distances (Schroff, Kalenichenko and Philbin 2015).
+
+    Args:
+        embeddings: [N, D].
+        labels: int64 [N].
+        margin: in units of squared distance; embeddings of length one are at most 4 apart.
+        mining: which triplets count.
+            random: per anchor one positive and one negative by chance, the mean over anchors;
+            batch_all: every triplet, the mean over the active ones (Hermans, Beyer and Leibe 2017);
+            batch_hard: per anchor the farthest positive and the nearest negative (the same paper);
+            semi_hard: per anchor-positive pair the nearest negative that is farther than the positive, where there is
+            none the farthest negative (Schroff et al.), the mean over pairs.
+        chance: random only: float32 [2, N, N], uniform in 0..1; the greatest number among the candidates picks them.
+
+    Returns:
+        The loss, zero when no class has two images or there is one class only.
+    """
+    distances = squared_distances(embeddings)
+    same = labels.unsqueeze(0) == labels.unsqueeze(1)
+    positive = same & ~paddle.eye(len(labels)).astype("bool")
+    negative = ~same
+    if mining == "batch_all":
+        losses = F.relu(distances.unsqueeze(2) + margin - distances.unsqueeze(1))
+        losses = losses.masked_select(positive.unsqueeze(2) & negative.unsqueeze(1))
+        return _summary(losses, distances, over_active=True)
+    if mining == "semi_hard":
+        return _summary(_semi_hard(distances, positive, negative, margin), distances)
+    if mining == "random":
+        if chance is None:
+            raise ValueError("random mining needs random numbers")
+        p = paddle.where(positive, chance[0], -1.0).argmax(1)
+        n = paddle.where(negative, chance[1], -1.0).argmax(1)
+    else:
+        p = paddle.where(positive, distances, -1.0).argmax(1)
+        n = paddle.where(negative, distances, float("inf")).argmin(1)
+    to_positive = paddle.take_along_axis(distances, p.unsqueeze(1), 1).squeeze(1)
+    to_negative = paddle.take_along_axis(distances, n.unsqueeze(1), 1).squeeze(1)
+    complete = positive.any(1) & negative.any(1)
+    return _summary(F.relu(to_positive + margin - to_negative).masked_select(complete), distances)
+
+
+def _semi_hard(
+    distances: paddle.Tensor, positive: paddle.Tensor, negative: paddle.Tensor, margin: float
+) -> paddle.Tensor:
+    """The losses of all anchor-positive pairs, each with its semi-hard negative: [pairs]."""
+    farther = negative.unsqueeze(1) & (distances.unsqueeze(1) > distances.unsqueeze(2))  # [anchor, positive, negative]
+    nearest_farther = paddle.where(farther, distances.unsqueeze(1), float("inf")).min(2)
+    farthest = paddle.where(negative, distances, -1.0).max(1, keepdim=True).expand_as(distances)
+    to_negative = paddle.where(farther.any(2), nearest_farther, farthest)
+    pairs = positive & negative.any(1).unsqueeze(1)
+    return F.relu(distances + margin - to_negative).masked_select(pairs)
+
+
+def _summary(losses: paddle.Tensor, distances: paddle.Tensor, over_active: bool = False) -> TripletLoss:
+    count = losses.shape[0]
+    if count == 0:
+        return TripletLoss(distances.sum() * 0, 0.0, 0)
+    active = int((losses > 0).sum().item())
+    divisor = max(active, 1) if over_active else count
+    return TripletLoss(losses.sum() / divisor, active / count, count)

@@ -1,0 +1,1 @@
+"""Methods: how a support set becomes a classifier. One file a method."""

@@ -1,0 +1,158 @@
+"""A run from raw data to report: what `tools/train.py` does, each step skipped when its result is there."""
+
+import hashlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ppfsl.backbones.embedder import Architecture, Embedder, build_embedder
+from ppfsl.backbones.weights import load_pretrained, load_strictly
+from ppfsl.config import Config
+from ppfsl.config_file import to_yaml
+from ppfsl.data.class_split import part_images
+from ppfsl.data.datasets import open_split, open_table
+from ppfsl.data.support_set import save_support_set
+from ppfsl.data.table import ImageTable
+from ppfsl.errors import UserError
+from ppfsl.files import write_text
+from ppfsl.inference.engine import embed
+from ppfsl.reporting.show import show_run
+from ppfsl.results import Data, Subject, draw_run_support_set, episode_sampler, write_results
+from ppfsl.runtime import choose_device
+from ppfsl.training.checkpoint import load_checkpoint
+from ppfsl.training.pretrain import Job, check_job, pretrain
+from ppfsl.training.validation import Validation
+
+
+def run_folder(config: Config, name: str) -> Path:
+    """Where a run of that name writes."""
+    return Path(config.output_dir) if config.output_dir is not None else Path("output") / name
+
+
+def run(config: Config, name: str, checkpoint: Path | None = None) -> Path:
+    """Run everything that a configuration describes; the run directory.
+
+    Training resumes where an interrupted run stopped; evaluations that result.json holds for the same embeddings and
+    settings are not repeated.
+
+    Args:
+        config: what to do.
+        name: of the configuration.
+        checkpoint: evaluate the embedder of this file, and train nothing.
+
+    Raises:
+        UserError: for every mistake that the user can mend.
+    """
+    choose_device(config.device)
+    folder = run_folder(config, name)
+    found = None if checkpoint is None else _checkpoint_embedder(checkpoint, config)
+    data = open_data(config)
+    check_episodes(config, data)
+    if found is None:
+        embedder, pretrained = trained_embedder(config, data, folder), config.backbone.pretrained
+    else:
+        embedder, pretrained = found
+        write_text(folder / "config.yaml", to_yaml(config))
+    support_set = draw_run_support_set(config, data)
+    save_support_set(support_set, folder / "support_set.json")
+    embedder.eval()
+    embeddings = embed(embedder, data.table.images, data.rows, progress=f"embedding {config.evaluation.part} images")
+    subject = Subject(embedder, embeddings, pretrained)
+    result = write_results(config, name, folder / "result.json", data, subject, support_set)
+    show_run(folder, result, data, embeddings, support_set)
+    return folder
+
+
+def open_data(config: Config) -> Data:
+    """The image table, its split, and the evaluated part's images."""
+    table = open_table(config.data)
+    split = open_split(config.data, table)
+    return Data(table, split, part_images(table, split, config.evaluation.part))
+
+
+def check_episodes(config: Config, data: Data) -> None:
+    """Raise at once, not after hours of training, when the data cannot serve the evaluation.
+
+    Raises:
+        UserError: saying what is too small.
+    """
+    for shot in config.evaluation.shot:
+        episode_sampler(config, data, shot)
+    draw_run_support_set(config, data)
+
+
+def architecture_of(config: Config) -> Architecture:
+    """The embedder that a configuration describes."""
+    backbone = config.backbone
+    options = {key: value for key in ("scale", "width") if (value := getattr(backbone, key)) is not None}
+    return Architecture(
+        backbone=backbone.name,
+        image_size=config.data.image_size,
+        channels=config.data.channels,
+        projection=None if backbone.projection == "none" else backbone.projection,
+        normalization=backbone.normalization,
+        options=tuple(sorted(options.items())),
+    )
+
+
+def trained_embedder(config: Config, data: Data, folder: Path) -> Embedder:
+    """The embedder after the configuration's stages of training; resumed or loaded where that has been done.
+
+    Writes config.yaml before training begins. A refused run changes nothing in the folder.
+
+    Raises:
+        UserError: when the folder holds another run, the weights cannot be had, or the classes are too small.
+    """
+    embedder = build_embedder(architecture_of(config), config.seed)
+    load_pretrained(embedder, config.backbone.pretrained)
+    table, split = data.table, data.split
+    validation, base = None, np.empty(0, dtype=np.int64)
+    if config.pretrain:
+        base = part_images(table, split, "base")
+        if split.validation.classes:
+            rows = part_images(table, split, "validation")
+            validation = Validation(table, rows, config.validation, config.seed)
+    job = Job(config.pretrain, table, base, validation, config.seed, trained_on(config, table), folder)
+    check_job(job, embedder.dim)
+    write_text(folder / "config.yaml", to_yaml(config))
+    pretrain(job, embedder)
+    return embedder
+
+
+def trained_on(config: Config, table: ImageTable) -> dict[str, Any]:
+    """All that an embedder's weights depend on, under the configuration's keys, flat."""
+    tree = config.model_dump(mode="json", include={"seed", "data", "backbone", "pretrain", "validation"})
+    for key in ("root", "folder", "cache_dir"):  # where the data lie; the hash says what they are
+        del tree["data"][key]
+    facts = {"stages": len(config.pretrain), "data.hash": table.hash, **_flatten(tree)}
+    if config.data.split is not None and config.data.split.endswith(".json"):  # the user's own file, which may change
+        facts["data.split.sha256"] = hashlib.sha256(Path(config.data.split).read_bytes()).hexdigest()
+    return facts
+
+
+def _checkpoint_embedder(path: Path, config: Config) -> tuple[Embedder, str]:
+    """The embedder of a checkpoint, and the weights that it was trained from."""
+    checkpoint = load_checkpoint(path)
+    architecture = checkpoint.architecture
+    for key, value in (("image_size", architecture.image_size), ("channels", architecture.channels)):
+        if getattr(config.data, key) != value:
+            raise UserError(
+                f"{path} takes data.{key} = {value}, the configuration says {getattr(config.data, key)}; "
+                f"add -o data.{key}={value}"
+            )
+    embedder = build_embedder(architecture, config.seed)
+    load_strictly(embedder, checkpoint.weights, str(path))
+    return embedder, str(checkpoint.facts.get("trained_on", {}).get("backbone.pretrained", "none"))
+
+
+def _flatten(tree: Mapping[str, Any] | list[Any], prefix: str = "") -> dict[str, Any]:
+    """{"a": {"b": [1]}} -> {"a.b.0": 1}."""
+    flat: dict[str, Any] = {}
+    for key, value in tree.items() if isinstance(tree, Mapping) else enumerate(tree):
+        if isinstance(value, Mapping | list) and value:
+            flat |= _flatten(value, f"{prefix}{key}.")
+        else:
+            flat[f"{prefix}{key}"] = value
+    return flat

@@ -1,0 +1,118 @@
+"""How the figures are drawn and written: one style, PNG files, SVG for a page."""
+
+import contextlib
+import functools
+import io
+import warnings
+from collections.abc import Callable, Iterator
+from typing import Any
+from xml.etree import ElementTree
+
+from ppfsl.reporting.wording import printable
+
+INK = "#1b1f24"  # text and axes; in an inline SVG it becomes the page's text colour
+GREY = "#8a9099"  # grid and reference lines: seen on white and on black
+COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#7f6bb8")  # Okabe-Ito, without yellow
+MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", "*")  # 9 markers and 7 colours: 63 pairs
+LINES = ("-", "--", "-.", ":")
+CJK_FONTS = (
+    *("Noto Sans CJK SC", "Noto Sans CJK JP", "Noto Sans SC", "Source Han Sans SC", "Source Han Sans CN"),
+    *("WenQuanYi Micro Hei", "WenQuanYi Zen Hei", "Droid Sans Fallback", "AR PL UMing CN"),
+    *("PingFang SC", "Hiragino Sans GB", "Heiti SC", "Heiti TC", "STHeiti", "Arial Unicode MS"),
+    *("Microsoft YaHei", "SimHei", "SimSun"),
+)
+WIDTH = 7.5  # inches
+NAME_LENGTH = 34  # characters
+
+
+@contextlib.contextmanager
+def style() -> Iterator[None]:
+    """Matplotlib's own defaults with ours on top, whatever the user's matplotlibrc says."""
+    import matplotlib
+    from matplotlib import font_manager
+
+    installed = {font.name for font in font_manager.fontManager.ttflist}
+    with matplotlib.rc_context(), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph .* missing from")  # where no font has Chinese
+        matplotlib.rcdefaults()
+        matplotlib.rcParams.update(
+            {
+                "font.family": ["DejaVu Sans", *(name for name in CJK_FONTS if name in installed)],
+                "font.size": 9,
+                "axes.titlesize": 10,
+                "axes.titlelocation": "left",
+                "axes.spines.top": False,
+                "axes.spines.right": False,
+                "axes.axisbelow": True,
+                "axes.edgecolor": GREY,
+                "axes.labelcolor": INK,
+                "text.color": INK,
+                "xtick.color": GREY,
+                "ytick.color": GREY,
+                "xtick.labelcolor": INK,
+                "ytick.labelcolor": INK,
+                "grid.color": GREY,
+                "grid.alpha": 0.35,
+                "grid.linewidth": 0.6,
+                "legend.frameon": False,
+                "legend.fontsize": 8,
+                "text.parse_math": False,  # a class may be called "$x"
+                "svg.fonttype": "none",  # text stays text: searchable, in the page's fonts
+                "svg.hashsalt": "ppfsl",
+            }
+        )
+        yield
+
+
+def styled(build: Callable[..., Any]) -> Callable[..., Any]:
+    """Decorates a function that builds a figure, so that it does so in our style."""
+
+    @functools.wraps(build)
+    def in_style(*args: Any, **kwargs: Any) -> Any:
+        with style():
+            return build(*args, **kwargs)
+
+    return in_style
+
+
+def to_png(figure: Any, dpi: int = 110) -> bytes:
+    """A figure as a PNG file on white; `dpi` is in pixels per inch."""
+    stream = io.BytesIO()
+    with style():
+        figure.savefig(stream, format="png", dpi=dpi, facecolor="white")
+    return stream.getvalue()
+
+
+def to_inline_svg(figure: Any, title: str) -> str:
+    """A figure as an `<svg>` element to stand in an HTML page, transparent, its text in the page's colour.
+
+    Args:
+        figure: what a function of this module returned.
+        title: what it shows, for those who cannot see it.
+    """
+    stream = io.BytesIO()
+    with style():
+        figure.savefig(stream, format="svg", transparent=True)
+    root = ElementTree.fromstring(stream.getvalue())
+    for element in root.iter():
+        for child in list(element):
+            if _local(child.tag) in ("metadata", "style"):  # the style rule would reach the whole page
+                element.remove(child)
+        element.tag = _local(element.tag)
+        element.attrib = {_local(key): value for key, value in element.attrib.items()}
+        if "style" in element.attrib:
+            element.set("style", element.attrib["style"].replace(INK, "currentColor"))
+    root.set("role", "img")
+    root.set("aria-label", printable(title))
+    return ElementTree.tostring(root, encoding="unicode")
+
+
+def _local(name: str) -> str:
+    """A name without its XML namespace, which HTML does not need."""
+    return name.rpartition("}")[2]
+
+
+def short(name: object) -> str:
+    """A name that fits beside an axis."""
+    text = printable(name)
+    return text if len(text) <= NAME_LENGTH else text[: NAME_LENGTH - 1] + "…"

@@ -1,0 +1,140 @@
+"""docs/results.md from committed result files: no figure in it is typed by hand.
+
+A row of results is a folder `results/<dataset>/<row>/` with the run's `result.json` and an `about.yaml` that says what
+the result file cannot: title, order, command, machine, minutes, remark (Markdown), and whether the class by class table
+of the fixed support set is shown (`support_set: true`).
+"""
+
+import math
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from ppfsl.errors import UserError
+from ppfsl.files import read_json, write_text
+from ppfsl.reporting import wording
+
+Evaluation = dict[str, Any]
+
+_HEAD = """# Results
+
+Written by `python tools/make_tables.py` from the result files below `results/`; every section gives the command that
+makes it again. Accuracies are in percent, ± half the 95 % interval over episodes (1.96 x standard deviation /
+sqrt(episodes)), in percentage points. Inductive and transductive rows never share a table: a transductive method sees
+the unlabelled queries while it adapts. "Against" is the mean difference to the section's first row of the same task on
+the same episodes, with its paired 95 % interval. Batch norm is in evaluation mode throughout, and novel classes are
+never used to choose anything.
+"""
+
+
+class About(BaseModel):
+    """What `about.yaml` holds."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    order: int
+    title: str
+    command: str
+    machine: str
+    minutes: Annotated[float, Field(gt=0)]
+    remark: str = ""
+    support_set: bool = False
+
+
+def make_tables(results: Path, target: Path) -> int:
+    """Write the page.
+
+    Args:
+        results: folder of the rows.
+        target: the Markdown file.
+
+    Returns:
+        How many sections it has.
+
+    Raises:
+        UserError: when a row's folder lacks a file or holds a malformed one.
+    """
+    rows = sorted((_read(path.parent) for path in results.rglob("result.json")), key=lambda row: row[0].order)
+    if not rows:
+        raise UserError(f"there is no result.json below {results}; copy the ones to show there, with an about.yaml")
+    write_text(target, "\n".join([_HEAD, *(_section(about, result) for about, result in rows)]))
+    return len(rows)
+
+
+def paired_difference(evaluation: Evaluation, reference: Evaluation) -> tuple[float, float]:
+    """Mean difference of accuracy on the same episodes and half its 95 % interval, as fractions."""
+    queries = evaluation["way"] * evaluation["query"]
+    differences = (np.asarray(evaluation["episode_correct"]) - np.asarray(reference["episode_correct"])) / queries
+    return float(differences.mean()), float(1.96 * differences.std() / math.sqrt(len(differences)))
+
+
+def _read(folder: Path) -> tuple[About, dict[str, Any]]:
+    path = folder / "about.yaml"
+    try:
+        about = About.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
+    except (OSError, yaml.YAMLError, ValidationError) as error:
+        reason = " ".join(str(error).split())
+        raise UserError(f"{path} is missing or malformed ({reason}); see ppfsl/reporting/tables.py") from None
+    return about, read_json(folder / "result.json")
+
+
+def _section(about: About, result: dict[str, Any]) -> str:
+    weights = result["pretrained"] or "none (random initialisation)"
+    stages = ", then ".join(result["stages"]) or "no training"
+    parts = [
+        f"## {about.title}\n",
+        f"    {about.command}\n",
+        f"{result['dataset']}, split `{result['split']}`; {result['backbone']} at {result['image_size']} px; "
+        f"pretrained weights: {weights}; {stages}; seed {result['seed']}; "
+        f"PaddlePaddle {result['versions']['paddle']}; {about.minutes:g} minutes on {about.machine}.\n",
+    ]
+    if about.remark:
+        parts.append(about.remark.strip() + "\n")
+    episodic = [row for row in result["evaluations"] if not row["support_set"]]
+    for kind, rows in wording.by_kind(episodic):
+        parts.append(f"**{kind}**\n")
+        parts.append("\n".join(_table(rows, episodic)) + "\n")
+    if about.support_set:
+        parts += [_per_class(row) for row in result["evaluations"] if row["support_set"]]
+    return "\n".join(parts)
+
+
+def _table(rows: Sequence[Evaluation], all_rows: Sequence[Evaluation]) -> Iterator[str]:
+    yield "| way | shot | classes | adaptation | accuracy | against | episodes |"
+    yield "|---|---|---|---|---|---|---|"
+    for row in sorted(rows, key=lambda row: (row["way"], row["shot"])):
+        first = next(other for other in all_rows if _task(other) == _task(row))
+        yield (
+            f"| {row['way']} | {row['shot']} | {row['part']} | {wording.printable(row['adaptation'])} "
+            f"| {100 * row['accuracy']:.2f} ± {100 * row['ci95']:.2f} | {_against(row, first)} | {row['episodes']} |"
+        )
+
+
+def _task(row: Evaluation) -> tuple[Any, ...]:
+    return tuple(row[key] for key in ("part", "way", "shot", "query", "episodes", "seed"))
+
+
+def _against(row: Evaluation, first: Evaluation) -> str:
+    if row is first:
+        return ""
+    difference, interval = paired_difference(row, first)
+    return f"{100 * difference:+.2f} ± {100 * interval:.2f}"
+
+
+def _per_class(row: Evaluation) -> str:
+    correct, total = (sum(entry[key] for entry in row["per_class"]) for key in ("correct", "total"))
+    lines = [
+        f"One support set, {row['way']}-way {row['shot']}-shot, {row['adaptation']}: {correct} / {total} right\n",
+        "| label | class | correct / total | accuracy |",
+        "|---|---|---|---|",
+    ]
+    for entry in row["per_class"]:
+        lines.append(
+            f"| {entry['label']} | {wording.printable(entry['name'])} | {entry['correct']} / {entry['total']} "
+            f"| {100 * entry['accuracy']:.0f} |"
+        )
+    return "\n".join(lines) + "\n"

@@ -1,0 +1,58 @@
+"""How results are put into words: one wording for the terminal and the report."""
+
+from collections.abc import Sequence
+from typing import Any
+
+Evaluation = dict[str, Any]
+"""One entry of `evaluations` in result.json."""
+
+
+def printable(text: object) -> str:
+    """Text without control characters or lone surrogates, which file names may hold and pages and terminals may not."""
+    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in str(text))
+
+
+def task(evaluation: Evaluation) -> str:
+    """What was asked, such as "5-way 1-shot"."""
+    return f"{evaluation['way']}-way {evaluation['shot']}-shot"
+
+
+def interval_digits(evaluation: Evaluation) -> int:
+    """Decimals of a percentage that keep a small interval from rounding to zero."""
+    return 2 if 0 < evaluation["ci95"] < 0.001 else 1
+
+
+def accuracy(evaluation: Evaluation) -> str:
+    """The accuracy in per cent, with its 95 % interval in percentage points where there are several episodes."""
+    digits = interval_digits(evaluation)
+    text = f"{100 * evaluation['accuracy']:.{digits}f} %"
+    return text if evaluation["episodes"] == 1 else f"{text} ± {100 * evaluation['ci95']:.{digits}f}"
+
+
+def episodes(evaluation: Evaluation) -> str:
+    """How many episodes, such as "1000 episodes" or "one support set"."""
+    return "one support set" if evaluation["episodes"] == 1 else f"{evaluation['episodes']} episodes"
+
+
+def kind(evaluation: Evaluation) -> str:
+    """Either "transductive" (the method looked at the unlabelled queries) or "inductive"."""
+    return "transductive" if evaluation["transductive"] else "inductive"
+
+
+def part(evaluation: Evaluation) -> str:
+    """The part of the split that was evaluated; "novel" where the result does not say."""
+    return str(evaluation.get("part", "novel"))
+
+
+def headline(evaluation: Evaluation) -> str:
+    """One evaluation in a line: "5-way 1-shot, class_mean, inductive: 72.3 % ± 0.6 (1000 episodes)"."""
+    words = [task(evaluation), printable(evaluation["adaptation"]), kind(evaluation)]
+    if part(evaluation) != "novel":
+        words.append(f"{part(evaluation)} classes")
+    return f"{', '.join(words)}: {accuracy(evaluation)} ({episodes(evaluation)})"
+
+
+def by_kind(evaluations: Sequence[Evaluation]) -> list[tuple[str, list[Evaluation]]]:
+    """Evaluations in their order, inductive ones apart from transductive ones; a kind without any is left out."""
+    groups = [(name, [e for e in evaluations if kind(e) == name]) for name in ("inductive", "transductive")]
+    return [(name, group) for name, group in groups if group]

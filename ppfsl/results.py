@@ -1,0 +1,219 @@
+"""result.json: every adaptation on every shot's episodes and on the fixed support set, each evaluated once."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import paddle
+
+from ppfsl.backbones.embedder import Embedder
+from ppfsl.config import Adaptation, Config
+from ppfsl.data.class_split import ClassSplit
+from ppfsl.data.episodes import Episode, EpisodeSampler
+from ppfsl.data.support_set import SupportSet, as_episode, draw_support_set
+from ppfsl.data.table import ImageTable
+from ppfsl.evaluation import Evaluation, Gather, evaluate
+from ppfsl.files import read_json, write_json
+from ppfsl.inference.engine import to_pixels
+from ppfsl.methods.base import Method
+from ppfsl.methods.build import build_method
+from ppfsl.runtime import git_revision
+from ppfsl.version import __version__
+
+
+@dataclass(frozen=True)
+class Data:
+    """The table of a run, its class split, and the images (int64 [M]) of the part that is evaluated."""
+
+    table: ImageTable
+    split: ClassSplit
+    rows: np.ndarray
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What is evaluated.
+
+    Attributes:
+        embedder: with frozen weights.
+        embeddings: float32 [M, D], of `Data.rows`.
+        pretrained: the weights that training started from, as `backbone.pretrained` names them.
+    """
+
+    embedder: Embedder
+    embeddings: np.ndarray
+    pretrained: str
+
+
+def draw_run_support_set(config: Config, data: Data) -> SupportSet:
+    """The one fixed support set of a run.
+
+    Raises:
+        UserError: when the data cannot serve it.
+    """
+    wanted, evaluation = config.evaluation.support_set, config.evaluation
+    return draw_support_set(
+        data.table,
+        data.rows,
+        way=wanted.way or (len(wanted.classes) if wanted.classes else evaluation.way),
+        shot=wanted.shot or max(evaluation.shot),
+        query=wanted.query or evaluation.query,
+        seed=wanted.seed,
+        split=data.split.name,
+        part=evaluation.part,
+        classes=wanted.classes,
+    )
+
+
+def episode_sampler(config: Config, data: Data, shot: int) -> EpisodeSampler:
+    """The episodes of a run.
+
+    Raises:
+        UserError: when the data cannot serve them.
+    """
+    wanted = config.evaluation
+    return EpisodeSampler(data.rows, data.table.labels[data.rows], wanted.way, shot, wanted.query, wanted.seed)
+
+
+def write_results(
+    config: Config, name: str, path: Path, data: Data, subject: Subject, support_set: SupportSet
+) -> dict[str, Any]:
+    """Evaluate what is not yet in result.json, which is written after every row, so that a killed run repeats one.
+
+    A row is taken over when nothing that it depends on has changed; rows that the configuration no longer asks for go.
+
+    Args:
+        config: adaptations and episodes.
+        name: of the configuration.
+        path: of result.json.
+        data, subject: what is evaluated on what.
+        support_set: evaluated as one more row per adaptation.
+
+    Returns:
+        What is in result.json.
+    """
+    rows = _old_evaluations(path)
+    result = _header(config, name, data, subject)
+    common = [_evaluated_on(data, subject), config.seed, result["versions"]]
+    plan = []
+    for adaptation in config.adaptations:
+        method = build_method(adaptation, subject.embedder, config.seed)
+        for shot in (*config.evaluation.shot, None):
+            facts = _facts(config, adaptation, method, shot, support_set)
+            identity = json.dumps([*common, facts, support_set.to_json() if shot is None else None], sort_keys=True)
+            plan.append((hashlib.sha256(identity.encode()).hexdigest(), facts, method, shot))
+    for fingerprint, facts, method, shot in plan:
+        if fingerprint not in rows:
+            episodes = _episodes(config, data, shot, support_set)
+            title = f"{method.name}, {'support set' if shot is None else f'{shot}-shot'}"
+            classes = np.unique(data.table.labels[data.rows])
+            done = evaluate(method, _gather(method, data, subject.embeddings), episodes, classes, title)
+            rows[fingerprint] = {**facts, **_scores(done, data.table), "fingerprint": fingerprint}
+            write_json(path, _filled(result, plan, rows))
+    result = _filled(result, plan, rows)
+    write_json(path, result)
+    return result
+
+
+def _filled(result: dict[str, Any], plan: list[Any], rows: Mapping[str, Any]) -> dict[str, Any]:
+    """The result with the rows of the plan that there are, old ones included: a killed run must not lose these."""
+    return {**result, "evaluations": [rows[fingerprint] for fingerprint, *_ in plan if fingerprint in rows]}
+
+
+def _evaluated_on(data: Data, subject: Subject) -> str:
+    """A digest of the embeddings, which stand for weights and pixels, and of their classes."""
+    labels = data.table.labels[data.rows].tolist()
+    names = [data.table.class_names[label] for label in sorted(set(labels))]
+    return hashlib.sha256(subject.embeddings.tobytes() + json.dumps([labels, names]).encode()).hexdigest()
+
+
+def _facts(
+    config: Config, adaptation: Adaptation, method: Method, shot: int | None, support_set: SupportSet
+) -> dict[str, Any]:
+    """What an entry of result.json says beside its scores; shot None stands for the fixed support set."""
+    wanted = config.evaluation
+    if shot is None:
+        way, query, episodes, seed = support_set.way, len(support_set.query) // support_set.way, 1, support_set.seed
+    else:
+        way, query, episodes, seed = wanted.way, wanted.query, wanted.episodes, wanted.seed
+    return {
+        "part": wanted.part,
+        "way": way,
+        "shot": support_set.shot if shot is None else shot,
+        "query": query,
+        "episodes": episodes,
+        "seed": seed,
+        "support_set": shot is None,
+        "adaptation": method.name,
+        "settings": adaptation.model_dump(mode="json", exclude={"label"}),
+        "transductive": method.transductive,
+        "batch_norm": "eval",
+        "chance": 1 / way,
+    }
+
+
+def _scores(done: Evaluation, table: ImageTable) -> dict[str, Any]:
+    return {
+        "accuracy": done.accuracy,
+        "ci95": done.ci95,
+        "seconds": round(done.seconds, 3),
+        # Right queries of each episode: what paired differences between methods are computed from.
+        "episode_correct": np.rint(done.accuracies * done.way * done.query).astype(int).tolist(),
+        "per_class": done.per_class(table.class_names),
+        "confusion": done.confusion_of_drawn(),
+    }
+
+
+def _episodes(config: Config, data: Data, shot: int | None, support_set: SupportSet) -> list[Episode]:
+    if shot is None:
+        return [as_episode(support_set, data.table)]
+    return list(episode_sampler(config, data, shot).take(config.evaluation.episodes))
+
+
+def _gather(method: Method, data: Data, embeddings: np.ndarray) -> Gather:
+    """How the method gets at embeddings or images by the table's image indices."""
+    if method.inputs == "embedding":
+        place = np.full(len(data.table), -1, dtype=np.int64)
+        place[data.rows] = np.arange(len(data.rows))
+        return lambda rows: embeddings[place[rows]]
+
+    def images(rows: np.ndarray) -> np.ndarray:
+        pixels = to_pixels(data.table.images[rows.ravel()])
+        return pixels.reshape(*rows.shape, *pixels.shape[1:])
+
+    return images
+
+
+def _header(config: Config, name: str, data: Data, subject: Subject) -> dict[str, Any]:
+    pretrained = subject.pretrained
+    return {
+        "schema": 1,
+        "name": name,
+        "dataset": data.table.name,
+        "split": data.split.name,
+        "backbone": subject.embedder.architecture.backbone,
+        "method": config.method,
+        # A file is called by its name: its folder concerns one machine alone.
+        "pretrained": None if pretrained == "none" else Path(pretrained).name,
+        "git": git_revision(),
+        "seed": config.seed,
+        "image_size": subject.embedder.architecture.image_size,
+        "stages": [stage.objective.name for stage in config.pretrain],
+        "versions": {"paddle": paddle.__version__, "ppfsl": __version__, "numpy": np.__version__},
+        "evaluations": [],
+    }
+
+
+def _old_evaluations(path: Path) -> dict[str, Any]:
+    """The entries of an earlier result.json, by fingerprint.
+
+    Raises:
+        UserError: when the file is damaged.
+    """
+    if not path.exists():
+        return {}
+    return read_json(path, lambda value: {entry["fingerprint"]: entry for entry in value["evaluations"]})

@@ -1,0 +1,64 @@
+"""What must be settled before Paddle is imported, and the device afterwards."""
+
+import os
+import subprocess
+import warnings
+from pathlib import Path
+
+from ppfsl.errors import UserError
+
+
+def prepare(threads: int) -> None:
+    """Set the number of threads, and silence Paddle's remarks on its own installation; call before importing Paddle.
+
+    An `OMP_NUM_THREADS` that the user has set wins.
+    """
+    os.environ.setdefault("OMP_NUM_THREADS", str(threads))
+    os.environ.setdefault("FLAGS_cudnn_deterministic", "True")
+    os.environ.setdefault("GLOG_minloglevel", "2")
+    for remark in ("No ccache found", "When training, we now always track"):
+        warnings.filterwarnings("ignore", message=remark)
+
+
+def choose_device(name: str) -> str:
+    """Make Paddle use a device; its resolved name ("cpu", "gpu:0").
+
+    Args:
+        name: `auto` (the first GPU, if this Paddle has one), `cpu`, `gpu` or `gpu:1`.
+
+    Raises:
+        UserError: when a GPU is asked for and there is none.
+    """
+    import paddle
+
+    gpus = paddle.device.cuda.device_count() if paddle.is_compiled_with_cuda() else 0
+    if name == "auto":
+        name = "gpu" if gpus else "cpu"
+    if name.startswith("gpu"):
+        if not paddle.is_compiled_with_cuda():
+            raise UserError(
+                f"device: {name} needs a GPU build of PaddlePaddle, this one is for CPUs; "
+                "install one as the README says, or set device to cpu"
+            )
+        number = int(name.partition(":")[2] or 0)
+        if number >= gpus:
+            raise UserError(f"device: {name} does not exist, Paddle sees {gpus} GPUs; set device to cpu or to another")
+    return str(paddle.set_device(name)).removeprefix("Place(").removesuffix(")")
+
+
+def git_revision() -> str | None:
+    """The commit of the checkout that ppfsl runs from, with "+" when files have changed; None outside a checkout."""
+    folder = Path(__file__).parent.parent
+    if not (folder / ".git").exists():
+        return None
+    try:
+        commands = (["rev-parse", "HEAD"], ["status", "--porcelain", "--untracked-files=no"])
+        commit, changes = (
+            subprocess.run(
+                ["git", "-C", str(folder), *command], capture_output=True, text=True, check=True, timeout=10
+            ).stdout.strip()
+            for command in commands
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return commit + ("+" if changes else "")

@@ -1,0 +1,1 @@
+"""Training the embedder on base classes: one loop for all objectives."""

@@ -1,0 +1,88 @@
+"""Checkpoints: one .safetensors file with the weights, and in its header JSON for everything else.
+
+One file, because one file can be replaced atomically. The embedder's weights stand under their own names; what only
+training needs stands under "training/". The JSON (metadata key "ppfsl") says how to rebuild the embedder.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors.numpy import save_file
+
+from ppfsl.backbones.embedder import Architecture, Embedder, build_embedder
+from ppfsl.backbones.weights import load_strictly, read_weights
+from ppfsl.errors import UserError
+from ppfsl.files import replacing
+from ppfsl.version import __version__
+
+_TRAINING = "training/"
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """What a checkpoint file holds.
+
+    Attributes:
+        architecture: rebuilds the embedder.
+        weights: the embedder's, by the names of its `state_dict()`.
+        training: arrays that only training needs (optimizer state, the objective's head).
+        facts: JSON values: how far training was, what it was trained on.
+    """
+
+    architecture: Architecture
+    weights: Mapping[str, np.ndarray]
+    training: Mapping[str, np.ndarray] = field(default_factory=dict)
+    facts: Mapping[str, Any] = field(default_factory=dict)
+
+
+def weights_of(embedder: Embedder) -> dict[str, np.ndarray]:
+    """A copy of the embedder's weights."""
+    return {name: tensor.numpy().copy() for name, tensor in embedder.state_dict().items()}
+
+
+def save_checkpoint(checkpoint: Checkpoint, path: Path) -> None:
+    """Write it whole or not at all."""
+    header = {
+        "schema": 1,
+        "ppfsl": __version__,
+        "architecture": checkpoint.architecture.to_json(),
+        "facts": dict(checkpoint.facts),
+    }
+    arrays = {name: np.ascontiguousarray(value) for name, value in checkpoint.weights.items()}
+    arrays |= {_TRAINING + name: np.ascontiguousarray(value) for name, value in checkpoint.training.items()}
+    with replacing(path) as temporary:
+        save_file(arrays, temporary, metadata={"ppfsl": json.dumps(header, allow_nan=False, sort_keys=True)})
+
+
+def load_checkpoint(path: Path) -> Checkpoint:
+    """Read a checkpoint file.
+
+    Raises:
+        UserError: when it is missing, damaged, or no checkpoint of ppfsl.
+    """
+    arrays, metadata = read_weights(path)
+    try:
+        header = json.loads(metadata["ppfsl"])
+        architecture = Architecture.from_json(header["architecture"])
+        facts = header["facts"]
+    except (KeyError, TypeError, ValueError):
+        raise UserError(f"{path} is not a checkpoint of ppfsl; name one that a run wrote in its checkpoints/") from None
+    weights = {name: value for name, value in arrays.items() if not name.startswith(_TRAINING)}
+    training = {name[len(_TRAINING) :]: value for name, value in arrays.items() if name.startswith(_TRAINING)}
+    return Checkpoint(architecture, weights, training, facts)
+
+
+def load_embedder(path: Path) -> Embedder:
+    """The embedder of a checkpoint file; no configuration is needed.
+
+    Raises:
+        UserError: as `load_checkpoint`, or when the weights do not fit the architecture it names.
+    """
+    checkpoint = load_checkpoint(path)
+    embedder = build_embedder(checkpoint.architecture, seed=0)
+    load_strictly(embedder, checkpoint.weights, str(path))
+    return embedder

@@ -1,0 +1,259 @@
+"""Pretraining: the chain of stages, with validation, best and last checkpoints, early stopping and resume."""
+
+import time
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ppfsl.backbones.embedder import Embedder
+from ppfsl.backbones.weights import load_strictly
+from ppfsl.config import StageConfig
+from ppfsl.data.table import ImageTable
+from ppfsl.errors import UserError
+from ppfsl.progress import progress_bar, say
+from ppfsl.randomness import generator
+from ppfsl.reporting.metrics import MetricLog
+from ppfsl.training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint, weights_of
+from ppfsl.training.objectives import build_objective
+from ppfsl.training.stage import NonFiniteLossError, Stage, Step, base_labels
+from ppfsl.training.validation import Validation
+
+_LOG_EVERY = 10  # optimizer steps
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far training is; a checkpoint holds it as JSON.
+
+    Attributes:
+        stage: index of the stage that is running or comes next; the number of stages when training is done.
+        epoch: epochs of that stage that are done.
+        steps, epochs: optimizer steps and epochs done in all stages.
+        best: the best validation accuracy of the run so far; None before the first.
+        stage_best: the same within the stage.
+        waited: validations since `stage_best`.
+        metrics_bytes: size of metrics.jsonl when the checkpoint was written.
+    """
+
+    stage: int = 0
+    epoch: int = 0
+    steps: int = 0
+    epochs: int = 0
+    best: float | None = None
+    stage_best: float | None = None
+    waited: int = 0
+    metrics_bytes: int = 0
+
+
+@dataclass(frozen=True)
+class Job:
+    """What is trained on what.
+
+    Attributes:
+        stages: in order.
+        table: where the images are.
+        base: int64 [N], the base part's images.
+        validation: what chooses the best weights; None: the last weights are taken.
+        seed: of the run.
+        facts: what the weights depend on; checkpoints of other facts are refused.
+        folder: the run directory.
+    """
+
+    stages: tuple[StageConfig, ...]
+    table: ImageTable
+    base: np.ndarray
+    validation: Validation | None
+    seed: int
+    facts: dict[str, Any]
+    folder: Path
+
+    @property
+    def last(self) -> Path:
+        """The checkpoint that training resumes from."""
+        return self.folder / "checkpoints" / "last.safetensors"
+
+    @property
+    def best(self) -> Path:
+        """The weights that evaluation takes."""
+        return self.folder / "checkpoints" / "best.safetensors"
+
+
+def stage_name(stages: tuple[StageConfig, ...], index: int) -> str:
+    """A stage's name in metrics and file names, such as "1_cross_entropy"."""
+    return f"{index + 1}_{stages[index].objective.name}"
+
+
+def check_job(job: Job, dim: int) -> None:
+    """Raise what stands against a job at once, not after hours in its first stages; nothing is written.
+
+    Args:
+        job: the training.
+        dim: dimension of the embedder's output.
+
+    Raises:
+        UserError: when the base classes cannot fill a stage's batches, or the folder holds another run.
+    """
+    labels = base_labels(job.table, job.base)
+    for index, stage in enumerate(job.stages):
+        try:
+            build_objective(stage.objective, labels, dim, seed=0)
+        except UserError as error:
+            raise UserError(f"{stage_name(job.stages, index)}: {error}") from None
+    _last_checkpoint(job)
+
+
+def pretrain(job: Job, embedder: Embedder) -> None:
+    """Train the embedder through all stages, in place, or as far as an interrupted run still has to go.
+
+    Every stage starts from the best weights so far. `embedder` ends with the best weights of the run by validation
+    accuracy, or with the last ones where there is no validation.
+
+    Raises:
+        UserError: as `check_job`, or when the loss is not finite.
+    """
+    check_job(job, embedder.dim)
+    progress, state = _resume(job, embedder)
+    with MetricLog(job.folder, keep_bytes=progress.metrics_bytes) as log:
+        while progress.stage < len(job.stages):
+            progress = _run_stage(job, embedder, progress, state, log)
+            state = {}
+    load_strictly(embedder, load_checkpoint(job.best).weights, str(job.best))
+
+
+def _resume(job: Job, embedder: Embedder) -> tuple[Progress, dict[str, np.ndarray]]:
+    """Load the last checkpoint into the embedder, if there is one: where to go on, and the stage's state."""
+    checkpoint = _last_checkpoint(job)
+    if checkpoint is None:
+        progress = Progress()
+        _save(job, embedder, progress, job.best)
+        _save(job, embedder, progress, job.last)  # after `best`, so that where there is a last there is a best
+        return progress, {}
+    load_strictly(embedder, checkpoint.weights, str(job.last))
+    progress = Progress(**checkpoint.facts["progress"])
+    if progress.epochs > 0 and progress.stage < len(job.stages):
+        say(f"resuming {stage_name(job.stages, progress.stage)} after {progress.epoch} epochs")
+    return progress, dict(checkpoint.training)
+
+
+def _last_checkpoint(job: Job) -> Checkpoint | None:
+    """What training goes on from; None where there is nothing to go on from.
+
+    Raises:
+        UserError: when the folder holds another run, unless that one stopped before its first epoch was done.
+    """
+    if not job.last.exists():
+        return None
+    checkpoint = load_checkpoint(job.last)
+    trained_on = dict(checkpoint.facts["trained_on"])
+    for key in [*trained_on, *job.facts]:
+        old, new = trained_on.get(key), job.facts.get(key)
+        if old == new:
+            continue
+        if trained_on["stages"] and not checkpoint.facts["progress"]["epochs"]:
+            return None
+        raise UserError(
+            f"{job.folder} holds a run with {key} = {old!r}, this one has {new!r}; "
+            "choose another output_dir, or remove that folder to start afresh"
+        )
+    return checkpoint
+
+
+def _run_stage(
+    job: Job, embedder: Embedder, progress: Progress, state: dict[str, np.ndarray], log: MetricLog
+) -> Progress:
+    """Train one stage to its end; the progress with which the next one begins."""
+    config, name = job.stages[progress.stage], stage_name(job.stages, progress.stage)
+    seed = int(generator(job.seed, "stage", progress.stage).integers(1 << 62))
+    stage = Stage(config, embedder, job.table, job.base, seed)
+    if progress.epoch:
+        stage.load_state(state)
+    while progress.epoch < config.epochs and not (config.patience and progress.waited >= config.patience):
+        before = progress
+        progress = _run_epoch(job, stage, name, progress, log)
+        if job.validation is None or progress.best != before.best:
+            _save(job, embedder, progress, job.best)
+        progress = replace(progress, metrics_bytes=log.sync())
+        _save(job, embedder, progress, job.last, stage.state())
+    if progress.epoch < config.epochs:
+        say(f"{name}: stopped early, {progress.waited} validations without a better one")
+    if job.validation is not None and progress.stage and progress.stage_best != progress.best:
+        say(f"{name}: no epoch was better than the weights it started from, which are kept")
+    load_strictly(embedder, load_checkpoint(job.best).weights, str(job.best))
+    _save(job, embedder, progress, job.folder / "checkpoints" / f"{name}.safetensors")
+    progress = replace(progress, stage=progress.stage + 1, epoch=0, stage_best=None, waited=0)
+    _save(job, embedder, progress, job.last)
+    return progress
+
+
+def _run_epoch(job: Job, stage: Stage, name: str, progress: Progress, log: MetricLog) -> Progress:
+    """Train and validate for one epoch."""
+    started, seen = time.perf_counter(), 0
+    recent: list[Step] = []
+    epoch_terms: list[dict[str, float]] = []
+    epoch = progress.epochs + 1
+    title = f"{name} {progress.epoch + 1}/{stage.config.epochs}"
+    try:
+        with progress_bar(stage.steps_per_epoch, title, "step", leave=False) as bar:
+            for count, step in enumerate(stage.run_epoch(progress.epoch), 1):
+                recent.append(step)
+                epoch_terms.append(step.terms)
+                seen += step.images
+                bar.update()
+                if count % _LOG_EVERY == 0 or count == stage.steps_per_epoch:
+                    means = _means([step.terms for step in recent])
+                    for term, value in means.items():
+                        log.log(progress.steps + count, epoch, "base", f"{name}/{term}", value)
+                    log.log(progress.steps + count, epoch, "base", f"{name}/learning_rate", step.learning_rate)
+                    bar.set_postfix(loss=f"{means['loss']:.4f}", refresh=False)
+                    recent = []
+        if not stage.finite():
+            raise NonFiniteLossError(f"the end of epoch {progress.epoch + 1}")
+    except NonFiniteLossError as error:
+        raise UserError(
+            f"{name}: the loss is not finite at {error}; the last good checkpoint is {job.last}: "
+            "lower optimizer.lr or set clip_norm, and choose another output_dir"
+        ) from None
+    seconds = time.perf_counter() - started
+    steps = progress.steps + stage.steps_per_epoch
+    log.log(steps, epoch, "base", f"{name}/images_per_second", seen / seconds)
+    means = _means(epoch_terms)
+    line = f"{title}: " + ", ".join(f"{term} {value:.4f}" for term, value in means.items())
+    progress = replace(progress, epoch=progress.epoch + 1, epochs=epoch, steps=steps)
+    if job.validation is not None:
+        progress, remark = _validate(job.validation, stage, name, progress, log)
+        line += remark
+    say(f"{line} ({seen / seconds:.0f} images/s)")
+    complaint = stage.objective.complaint(means)
+    if complaint:
+        say(f"warning: {name}: {complaint}")
+    return progress
+
+
+def _validate(validation: Validation, stage: Stage, name: str, progress: Progress, log: MetricLog) -> tuple[Any, str]:
+    """Score the embedder if it is time to; the progress, and what to tell of it."""
+    if progress.epoch % validation.every and progress.epoch < stage.config.epochs:
+        return progress, ""
+    score = validation.score(stage.embedder, stage.frozen_backbone)
+    log.log(progress.steps, progress.epochs, "validation", f"{name}/{validation.name}", score)
+    better = progress.best is None or score > progress.best
+    stage_better = progress.stage_best is None or score > progress.stage_best
+    progress = replace(
+        progress,
+        best=score if better else progress.best,
+        stage_best=score if stage_better else progress.stage_best,
+        waited=0 if stage_better else progress.waited + 1,
+    )
+    return progress, f", validation {score:.4f}{' (best)' if better else ''}"
+
+
+def _means(rows: list[dict[str, float]]) -> dict[str, float]:
+    return {key: float(np.mean([row[key] for row in rows])) for key in rows[0]}
+
+
+def _save(
+    job: Job, embedder: Embedder, progress: Progress, path: Path, state: dict[str, np.ndarray] | None = None
+) -> None:
+    facts = {"progress": asdict(progress), "trained_on": job.facts}
+    save_checkpoint(Checkpoint(embedder.architecture, weights_of(embedder), state or {}, facts), path)

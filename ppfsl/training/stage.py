@@ -1,0 +1,144 @@
+"""One stage of training: an objective, what it may change, its optimizer."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import paddle
+
+from ppfsl.backbones.embedder import Embedder
+from ppfsl.config import StageConfig
+from ppfsl.data.augmentation import augment
+from ppfsl.data.table import ImageTable
+from ppfsl.errors import UserError
+from ppfsl.inference.engine import embed
+from ppfsl.optimizers import build_optimizer, learning_rate, load_state_by_position, state_by_position
+from ppfsl.randomness import generator
+from ppfsl.training.objectives import build_objective
+
+_HEAD, _OPTIMIZER = "head.", "optimizer."
+
+
+@dataclass(frozen=True)
+class Step:
+    """What one optimizer step did: the loss and its terms, the learning rate, the images it saw."""
+
+    terms: dict[str, float]
+    learning_rate: float
+    images: int
+
+
+def base_labels(table: ImageTable, rows: np.ndarray) -> np.ndarray:
+    """The base images' classes, numbered 0..classes - 1 in the order of their labels: int64 [N]."""
+    return np.unique(table.labels[rows], return_inverse=True)[1].astype(np.int64)
+
+
+class Stage:
+    """A stage of training, ready to run its epochs.
+
+    Args:
+        config: objective, optimizer, schedule, augmentation, what is trainable.
+        embedder: what is trained, in place.
+        table: where the images are.
+        rows: int64 [N], the base part's images.
+        seed: the stage's own.
+
+    Raises:
+        UserError: when the base images cannot fill the objective's batches.
+    """
+
+    def __init__(self, config: StageConfig, embedder: Embedder, table: ImageTable, rows: np.ndarray, seed: int) -> None:
+        self.config, self.embedder, self._table, self._rows, self._seed = config, embedder, table, rows, seed
+        self._labels = base_labels(table, rows)
+        self.objective = build_objective(config.objective, self._labels, embedder.dim, seed)
+        self.steps_per_epoch = config.steps_per_epoch or self.objective.steps
+        self.frozen_backbone = config.trainable in ("projection", "head")
+        self.parameters = self._thaw()
+        self._optimizer = build_optimizer(config.optimizer, self.parameters, config.clip_norm)
+        # A frozen backbone without augmentation gives an image the same features each time: compute them once.
+        self._features: np.ndarray | None = None
+        if self.frozen_backbone and not config.augmentation.active:
+            self._features = embed(embedder, table.images, rows, "features", progress="base features")
+
+    def run_epoch(self, epoch: int) -> Iterator[Step]:
+        """Train for one epoch, one optimizer step at a time; epochs count from 0."""
+        self._set_modes()
+        total = self.config.epochs * self.steps_per_epoch
+        for step, batch in enumerate(self.objective.batches(epoch, self.steps_per_epoch)):
+            chance = generator(self._seed, "batch", epoch, step)
+            projected = self.embedder.project(self._backbone_output(batch, chance))
+            loss, terms = self.objective.loss(projected, paddle.to_tensor(self._labels[batch]), chance)
+            value = loss.item()
+            if not np.isfinite(value):
+                raise NonFiniteLossError(f"step {step + 1} of epoch {epoch + 1}")
+            loss.backward()
+            place = epoch * self.steps_per_epoch + step
+            rate = learning_rate(self.config.schedule, self.config.optimizer.lr, place, total, self.steps_per_epoch)
+            self._optimizer.set_lr(rate)
+            self._optimizer.step()
+            self._optimizer.clear_grad()
+            yield Step({"loss": value, **terms}, rate, len(batch))
+
+    def state(self) -> dict[str, np.ndarray]:
+        """What a checkpoint needs beside the embedder's weights to go on after an epoch."""
+        state = {_OPTIMIZER + name: value for name, value in self._optimizer_state().items()}
+        if self.objective.head is not None:
+            state |= {_HEAD + name: value.numpy() for name, value in self.objective.head.state_dict().items()}
+        return state
+
+    def load_state(self, state: dict[str, np.ndarray]) -> None:
+        """Undo `state`."""
+        if self.objective.head is not None:
+            for name, tensor in self.objective.head.state_dict().items():
+                tensor.set_value(state[_HEAD + name])
+        optimizer = {name[len(_OPTIMIZER) :]: value for name, value in state.items() if name.startswith(_OPTIMIZER)}
+        load_state_by_position(self._optimizer, self.parameters, optimizer)
+
+    def finite(self) -> bool:
+        """Whether all numbers that a checkpoint would hold of the embedder and the objective's head are finite."""
+        tensors = [*self.parameters, *self.embedder.state_dict().values()]
+        return all(bool(paddle.isfinite(tensor).all()) for tensor in tensors)
+
+    def _optimizer_state(self) -> dict[str, np.ndarray]:
+        return state_by_position(self._optimizer, self.parameters)
+
+    def _backbone_output(self, batch: np.ndarray, chance: np.random.Generator) -> paddle.Tensor:
+        if self._features is not None:
+            return paddle.to_tensor(self._features[batch])
+        size = self.embedder.architecture.image_size
+        pixels = augment(self._table.images[self._rows[batch]], size, self.config.augmentation, chance)
+        if self.frozen_backbone:
+            with paddle.no_grad():
+                return self.embedder.features(paddle.to_tensor(pixels))
+        return self.embedder.features(paddle.to_tensor(pixels))
+
+    def _trained_layers(self) -> list[paddle.nn.Layer]:
+        """The embedder's layers that learn in this stage."""
+        embedder = self.embedder
+        projection = [] if embedder.projection is None else [embedder.projection]
+        return {
+            "all": [embedder],
+            "last_block": [*embedder.backbone.last_block(), *projection],
+            "projection": projection,
+            "head": [],
+        }[self.config.trainable]
+
+    def _thaw(self) -> list[paddle.Tensor]:
+        """Freeze all parameters but those that learn here; return these, in a fixed order."""
+        for parameter in self.embedder.parameters():
+            parameter.stop_gradient = True
+        layers = self._trained_layers() + ([self.objective.head] if self.objective.head is not None else [])
+        parameters = [parameter for layer in layers for parameter in layer.parameters()]
+        for parameter in parameters:
+            parameter.stop_gradient = False
+        return parameters
+
+    def _set_modes(self) -> None:
+        """Training mode where something learns, evaluation mode elsewhere: frozen batch norm keeps its statistics."""
+        self.embedder.eval()
+        for layer in self._trained_layers():
+            layer.train()
+
+
+class NonFiniteLossError(UserError):
+    """The loss became NaN or infinite; the text says at which step."""

@@ -1,0 +1,66 @@
+"""Few-shot accuracy on validation classes: what training chooses its best weights by."""
+
+import numpy as np
+import paddle
+import paddle.nn.functional as F
+
+from ppfsl.backbones.embedder import Embedder
+from ppfsl.config import ValidationConfig
+from ppfsl.data.episodes import EpisodeSampler, group_by_class
+from ppfsl.data.table import ImageTable
+from ppfsl.errors import UserError
+from ppfsl.evaluation import evaluate
+from ppfsl.inference.engine import embed
+from ppfsl.methods.class_mean import ClassMean
+from ppfsl.randomness import generator
+
+
+class Validation:
+    """A fixed set of episodes on validation classes, scored with class means.
+
+    Args:
+        table: where the images are.
+        rows: the validation part's images; of each class a fixed choice is used.
+        config: way, shot, query, episodes.
+        seed: of the choice and the episodes.
+
+    Raises:
+        UserError: when the rows cannot serve such episodes.
+    """
+
+    def __init__(self, table: ImageTable, rows: np.ndarray, config: ValidationConfig, seed: int) -> None:
+        self.name = f"accuracy_{config.way}way_{config.shot}shot"
+        self.every = config.every
+        self._table, self._config = table, config
+        groups = group_by_class(rows, table.labels[rows])
+        chosen = [
+            generator(seed, "validation images", label).permutation(images)[: config.images_per_class]
+            for label, images in groups.items()
+        ]
+        self._rows = np.sort(np.concatenate(chosen))
+        self._labels = table.labels[self._rows]
+        places = np.arange(len(self._rows))
+        try:
+            sampler = EpisodeSampler(places, self._labels, config.way, config.shot, config.query, seed)
+        except UserError as error:
+            raise UserError(f"validation: {str(error).replace('evaluation.', 'validation.')}") from None
+        self._episodes = list(sampler.take(config.episodes))
+        self._features: np.ndarray | None = None
+
+    def score(self, embedder: Embedder, frozen_backbone: bool) -> float:
+        """Mean accuracy over the episodes, 0..1.
+
+        Args:
+            embedder: left as it was.
+            frozen_backbone: whether the backbone is the same at every call, so that its output is computed once.
+        """
+        if frozen_backbone:
+            if self._features is None:
+                self._features = embed(embedder, self._table.images, self._rows, "features")
+            with paddle.no_grad():
+                projected = embedder.project(paddle.to_tensor(self._features))
+                embeddings = F.normalize(projected, axis=-1).numpy()
+        else:
+            self._features = None
+            embeddings = embed(embedder, self._table.images, self._rows)
+        return evaluate(ClassMean(), embeddings.__getitem__, self._episodes, np.unique(self._labels)).accuracy

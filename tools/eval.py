@@ -1,0 +1,31 @@
+"""Evaluate a trained embedder on the episodes that a configuration describes; train nothing.
+
+    python tools/eval.py -c configs/quickstart.yaml --checkpoint output/quickstart/checkpoints/best.safetensors
+    python tools/eval.py -c configs/quickstart.yaml -o evaluation.part=validation \\
+        --checkpoint output/quickstart/checkpoints/best.safetensors
+"""
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from ppfsl.cli import config_parser, read_config, run
+
+
+def main() -> None:
+    """Read the configuration, then evaluate the checkpoint."""
+    parser = config_parser(__doc__ or "")
+    parser.add_argument("--checkpoint", required=True, type=Path, metavar="FILE", help="a run's checkpoint")
+    arguments = parser.parse_args()
+    config, name = read_config(arguments)
+    from ppfsl import pipeline
+
+    folder = pipeline.run_folder(config, name)
+    if config.output_dir is None or (folder / "checkpoints").is_dir():  # a run keeps its own results
+        config = config.model_copy(update={"output_dir": str(folder / f"eval_{arguments.checkpoint.stem}")})
+    pipeline.run(config, name, arguments.checkpoint)
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,30 @@
+"""Write docs/results.md from the result files below results/.
+
+python tools/make_tables.py
+python tools/make_tables.py --results results --output docs/results.md
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from ppfsl.cli import run
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def main() -> None:
+    """Write the page and say where it is."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--results", type=Path, default=ROOT / "results", metavar="FOLDER", help="rows of results")
+    parser.add_argument("--output", type=Path, default=ROOT / "docs" / "results.md", metavar="FILE", help="the page")
+    arguments = parser.parse_args()
+    from ppfsl.reporting.tables import make_tables
+
+    print(f"{arguments.output}: {make_tables(arguments.results, arguments.output)} sections")
+
+
+if __name__ == "__main__":
+    run(main)
