@@ -4,7 +4,7 @@ import argparse
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 from ppfsl.errors import UserError
 
@@ -27,7 +27,7 @@ def run(main: Callable[[], None]) -> None:
 
 def config_parser(description: str) -> argparse.ArgumentParser:
     """A parser with `-c` and `-o`; the tools that need more add to it."""
-    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = _Parser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("-c", "--config", required=True, type=Path, metavar="FILE", help="configuration, YAML")
     parser.add_argument(
         "-o",
@@ -48,6 +48,13 @@ def read_config(arguments: argparse.Namespace) -> "tuple[Config, str]":
     config = load_config(arguments.config, arguments.override)
     prepare(config.threads)
     return config, config_name(arguments.config)
+
+
+class _Parser(argparse.ArgumentParser):
+    """A parser whose complaints are one line, as all others."""
+
+    def error(self, message: str) -> NoReturn:
+        raise UserError(f"{message}; {self.prog} --help says how")
 
 
 def _leave(line: str, status: int) -> None:

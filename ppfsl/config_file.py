@@ -12,6 +12,13 @@ from pydantic import BaseModel, ValidationError
 from ppfsl.config import Config
 from ppfsl.errors import UserError
 
+_IN_YAML = {
+    "tuple_type": "a list",
+    "too_short": "a list with one entry or more",
+    "model_type": "a group of keys",
+    "model_attributes_type": "a group of keys",
+}
+
 
 def load_config(path: Path, overrides: Sequence[str] = ()) -> Config:
     """The configuration in a YAML file, with overrides laid over it.
@@ -134,6 +141,8 @@ def _sentence(error: Any) -> str:
         return f"{path!r} needs a key 'name'"
     if error["type"] == "value_error":
         return f"{path}: {error['ctx']['error']}" if path else str(error["ctx"]["error"])
+    if error["type"] in _IN_YAML:  # pydantic speaks of tuples and instances, which a user has not written
+        return f"{path} must be {_IN_YAML[error['type']]}, not {error['input']!r}"
     message = error["msg"][0].lower() + error["msg"][1:]
     return f"{path}: {message}, not {error['input']!r}"
 

@@ -77,7 +77,7 @@ def evaluate(
     episodes: Sequence[Episode],
     classes: np.ndarray,
     progress: str | None = None,
-    batch_bytes: int = 1 << 26,
+    batch_bytes: int = 1 << 23,
 ) -> Evaluation:
     """Run a method over episodes.
 

@@ -78,7 +78,7 @@ def state_by_position(optimizer: Optimizer, parameters: Sequence[paddle.Tensor])
 
     Paddle's names hold counters of the process, so they mean nothing to another process.
     """
-    return {name: tensor.numpy().copy() for name, tensor in _tensors_by_position(optimizer, parameters).items()}
+    return {name: tensor.numpy() for name, tensor in _tensors_by_position(optimizer, parameters).items()}
 
 
 def load_state_by_position(

@@ -18,9 +18,10 @@ from ppfsl.data.table import ImageTable
 from ppfsl.errors import UserError
 from ppfsl.files import write_text
 from ppfsl.inference.engine import embed
+from ppfsl.progress import say
 from ppfsl.reporting.show import show_run
 from ppfsl.results import Data, Subject, draw_run_support_set, episode_sampler, write_results
-from ppfsl.runtime import choose_device
+from ppfsl.runtime import choose_device, peak_memory
 from ppfsl.training.checkpoint import load_checkpoint
 from ppfsl.training.pretrain import Job, check_job, pretrain
 from ppfsl.training.validation import Validation
@@ -62,6 +63,8 @@ def run(config: Config, name: str, checkpoint: Path | None = None) -> Path:
     subject = Subject(embedder, embeddings, pretrained)
     result = write_results(config, name, folder / "result.json", data, subject, support_set)
     show_run(folder, result, data, embeddings, support_set)
+    if (memory := peak_memory()) is not None:
+        say(f"peak memory: {memory:.1f} GB")
     return folder
 
 

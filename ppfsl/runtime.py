@@ -2,6 +2,7 @@
 
 import os
 import subprocess
+import sys
 import warnings
 from pathlib import Path
 
@@ -62,3 +63,16 @@ def git_revision() -> str | None:
     except (OSError, subprocess.SubprocessError):
         return None
     return commit + ("+" if changes else "")
+
+
+def peak_memory() -> float | None:
+    """The most memory that this process has held so far, in GB (10^9 bytes), pages of mapped files included.
+
+    None where the system does not say (Windows).
+    """
+    try:
+        import resource
+    except ImportError:
+        return None
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e9

@@ -1,7 +1,7 @@
 """Draw a k-way n-shot support set and its query list, as a JSON file of file names and labels.
 
-    python tools/build_support_set.py -c configs/flowers102/frozen_mobilenet_v1.yaml --output support_set.json \\
-        -o evaluation.support_set.way=5 -o evaluation.support_set.shot=2 -o evaluation.support_set.seed=7
+    python tools/build_support_set.py -c configs/quickstart.yaml --output support_set.json \\
+        -o evaluation.support_set.way=5 -o evaluation.support_set.shot=2
 """
 
 import sys

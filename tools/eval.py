@@ -1,8 +1,9 @@
 """Evaluate a trained embedder on the episodes that a configuration describes; train nothing.
 
-    python tools/eval.py -c configs/quickstart.yaml --checkpoint output/quickstart/checkpoints/best.safetensors
     python tools/eval.py -c configs/quickstart.yaml -o evaluation.part=validation \\
         --checkpoint output/quickstart/checkpoints/best.safetensors
+
+The results go to a folder of their own below that of the run, such as output/quickstart/eval_best.
 """
 
 import sys

@@ -22,7 +22,7 @@ _BACKBONES: dict[str, type[nn.Layer]] = {
     "mobilenet_v1": MobileNetV1,
 }
 
-# Four poolings halve an image; Paddle's pool smaller ones too, into something else than the papers' networks.
+# Conv4 and ResNet12 halve an image four times; Paddle would go on and pool single pixels without a word.
 _SMALLEST = 16  # pixels
 
 # Per channel: (p / 255 - mean) / deviation.

@@ -9,17 +9,21 @@ from ppfsl.data.folder import folder_source
 from ppfsl.data.roots import cache_root, data_root
 from ppfsl.data.source import Source
 from ppfsl.data.table import ImageTable, load_table
+from ppfsl.progress import say
 
 
 def open_table(config: DataConfig) -> ImageTable:
-    """The image table that a configuration names, decoded at the first call and cached.
+    """The image table that a configuration names, decoded at the first call and cached; says what was left out.
 
     Raises:
         UserError: when the raw files are missing or damaged.
     """
-    return load_table(
+    table = load_table(
         _open_source(config), cache_root(config.cache_dir), config.table_size, config.channels, config.on_corrupt
     )
+    if table.skipped:
+        say(f"warning: {len(table.skipped)} corrupt images of {table.name} are left out, {table.skipped[0]} for one")
+    return table
 
 
 def open_split(config: DataConfig, table: ImageTable) -> ClassSplit:

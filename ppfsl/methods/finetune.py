@@ -48,10 +48,12 @@ class Finetune:
     def adapt(self, support: Support) -> Classifier:
         """Fit one head per episode; the episodes do not influence one another."""
         head = _Head(self.config, self.seed, support, support.inputs)
+        embeddings = head.comparable(support.inputs)  # once, since the embedder is frozen
+        unlabelled = None if support.unlabelled is None else head.comparable(support.unlabelled)
         optimizer = build_optimizer(self.config.optimizer, head.parameters)
         for _ in range(self.config.steps):
             # The mean over episodes times their number: each head gets the gradient it would get alone.
-            (head.loss(support, support.inputs, support.unlabelled) * len(support.numbers)).backward()
+            (head.loss(support, embeddings, unlabelled) * len(support.numbers)).backward()
             optimizer.step()
             optimizer.clear_grad()
         return head.freeze()
@@ -110,8 +112,8 @@ class FinetuneAll:
         parameters = [*head.parameters, *embedder.parameters()]
         optimizer = build_optimizer(self.config.optimizer, parameters)
         for _ in range(self.config.steps):
-            queries = None if support.unlabelled is None else embed(support.unlabelled)
-            head.loss(support, embed(support.inputs), queries).backward()
+            queries = None if support.unlabelled is None else head.comparable(embed(support.unlabelled))
+            head.loss(support, head.comparable(embed(support.inputs)), queries).backward()
             optimizer.step()
             optimizer.clear_grad()
         classify = head.freeze()
@@ -138,18 +140,18 @@ class _Head:
         self.bias = _parameter(paddle.zeros([len(support.numbers) * support.way]))
         self.parameters = [self.weight, self.bias]
 
-    def logits(self, embeddings: paddle.Tensor) -> paddle.Tensor:
-        """[E, Q, D] -> [E, Q, way]."""
-        if self.config.similarity == "cosine":
-            embeddings = F.normalize(embeddings, axis=-1)
-            similarity = embeddings @ F.normalize(self.weight, axis=1)
-        else:
-            similarity = embeddings @ self.weight
-        return self.config.scale * similarity + self.bias.reshape([-1, 1, self.weight.shape[-1]])
+    def comparable(self, embeddings: paddle.Tensor) -> paddle.Tensor:
+        """Embeddings as the similarity wants them: of length one for the cosine."""
+        return F.normalize(embeddings, axis=-1) if self.config.similarity == "cosine" else embeddings
 
-    def loss(self, support: Support, embeddings: paddle.Tensor, unlabelled: paddle.Tensor | None) -> paddle.Tensor:
+    def logits(self, comparable: paddle.Tensor) -> paddle.Tensor:
+        """[E, Q, D] -> [E, Q, way]."""
+        weight = F.normalize(self.weight, axis=1) if self.config.similarity == "cosine" else self.weight
+        return self.config.scale * (comparable @ weight) + self.bias.reshape([-1, 1, self.weight.shape[-1]])
+
+    def loss(self, support: Support, comparable: paddle.Tensor, unlabelled: paddle.Tensor | None) -> paddle.Tensor:
         """Cross-entropy plus weighted entropy, the mean over episodes."""
-        logits = self.logits(embeddings)
+        logits = self.logits(comparable)
         labels = support.labels.unsqueeze(0).expand([logits.shape[0], -1])
         loss = losses.cross_entropy(logits, labels)
         if self.config.entropy == "support":
@@ -164,7 +166,7 @@ class _Head:
         """The head as it is now, as a classifier."""
         for parameter in self.parameters:
             parameter.stop_gradient = True
-        return self.logits
+        return lambda query: self.logits(self.comparable(query))
 
 
 def _parameter(value: paddle.Tensor) -> paddle.Tensor:

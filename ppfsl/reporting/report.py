@@ -15,6 +15,7 @@ from ppfsl.files import read_json, write_text
 from ppfsl.reporting import plots, wording
 from ppfsl.reporting.drawing import to_inline_svg
 from ppfsl.reporting.metrics import read_metrics
+from ppfsl.reporting.statistics import wilson_interval
 from ppfsl.reporting.wording import Evaluation
 
 if TYPE_CHECKING:
@@ -141,7 +142,7 @@ def _details(evaluation: Evaluation) -> dict[str, Any]:
         "headline": headline,
         "settings": [f"{key} = {value}" for key, value in (evaluation.get("settings") or {}).items()],
         "bars": _svg(plots.per_class_accuracy(per_class, evaluation["chance"]), f"Accuracy per class, {headline}"),
-        "classes": [{**c, "interval": plots.wilson_interval(c["correct"], c["total"])} for c in per_class],
+        "classes": [{**c, "interval": wilson_interval(c["correct"], c["total"])} for c in per_class],
         "confusion": _svg(heat_map, f"Confusion matrix, {headline}"),
         "numbered": len(names) <= plots.MOST_NUMBERED_CELLS,
         "pairs": _confused_pairs(np.asarray(confusion), names) if confusion else [],

@@ -1,19 +1,25 @@
 """What a person sees when a run ends: the table on the terminal, the pictures in VisualDL, the HTML report."""
 
+import io
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from PIL import Image
 
 from ppfsl.data.support_set import SupportSet, as_episode
 from ppfsl.progress import say
 from ppfsl.randomness import generator
+from ppfsl.reporting.drawing import to_png
+from ppfsl.reporting.plots import contact_sheet
 from ppfsl.reporting.report import write_report
 from ppfsl.reporting.terminal import print_per_class
 from ppfsl.reporting.visualdl import VisualDL
 from ppfsl.results import Data
 
 _MOST_EMBEDDINGS = 1000  # in the projector, the histograms and the map
+_MOST_CLASSES = 30  # in the histograms
 
 
 def show_run(folder: Path, result: dict[str, Any], data: Data, embeddings: np.ndarray, support_set: SupportSet) -> None:
@@ -30,23 +36,32 @@ def show_run(folder: Path, result: dict[str, Any], data: Data, embeddings: np.nd
     chosen = np.sort(generator(0, "shown embeddings").permutation(len(data.rows))[:_MOST_EMBEDDINGS])
     labels = data.table.labels[data.rows[chosen]]
     names = [data.table.class_names[label] for label in labels.tolist()]
-    same, other = pairwise_distances(embeddings[chosen], labels)
     with VisualDL(folder, "pictures") as board:
-        for place, (_, label) in enumerate(support_set.support):
-            board.image(f"support set/{data.table.class_names[label]}", images[place], place % support_set.shot)
-        board.histogram("embedding distance/same class", same)
-        board.histogram("embedding distance/other class", other)
+        sheet = contact_sheet(images, [data.table.class_names[label] for _, label in support_set.support])
+        board.image("support set", np.asarray(Image.open(io.BytesIO(to_png(sheet))).convert("RGB")))
+        # VisualDL draws nothing for a histogram with a single step: a step a class also shows which class is diffuse.
+        for step, (same, other) in enumerate(distances_by_class(embeddings[chosen], labels)):
+            board.histogram("embedding distance, a step a class/to the same class", same, step)
+            board.histogram("embedding distance, a step a class/to other classes", other, step)
         board.embeddings(f"{support_set.part} classes", embeddings[chosen], names)
     report = write_report(folder, images, embeddings[chosen], names)
     print_per_class(result)
     say(f"report: {report}\ncurves: visualdl --logdir {folder / 'vdl'} --language en")
 
 
-def pairwise_distances(embeddings: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Euclidean distances between embeddings of one class, and of two: [N, D], [N] -> [pairs], [pairs]."""
+def distances_by_class(embeddings: np.ndarray, labels: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Euclidean distances from the embeddings of each class, by ascending label.
+
+    Args:
+        embeddings: [N, D].
+        labels: [N].
+
+    Yields:
+        Of one class: the distances of its pairs, and those to the embeddings of all other classes.
+    """
     squares = (embeddings**2).sum(1)
     distances = np.sqrt(np.maximum(squares[:, None] + squares - 2 * embeddings @ embeddings.T, 0))
-    first, second = np.triu_indices(len(labels), 1)
-    same = labels[first] == labels[second]
-    pairs = distances[first, second]
-    return pairs[same], pairs[~same]
+    for label in np.unique(labels)[:_MOST_CLASSES]:
+        inside = labels == label
+        of_class = distances[inside][:, inside]
+        yield of_class[np.triu_indices(len(of_class), 1)], distances[inside][:, ~inside].ravel()

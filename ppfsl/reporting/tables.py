@@ -109,7 +109,7 @@ def _table(rows: Sequence[Evaluation], all_rows: Sequence[Evaluation]) -> Iterat
     for row in sorted(rows, key=lambda row: (row["way"], row["shot"])):
         first = next(other for other in all_rows if _task(other) == _task(row))
         yield (
-            f"| {row['way']} | {row['shot']} | {row['part']} | {wording.printable(row['adaptation'])} "
+            f"| {row['way']} | {row['shot']} | {row['part']} | {_cell(row['adaptation'])} "
             f"| {100 * row['accuracy']:.2f} ± {100 * row['ci95']:.2f} | {_against(row, first)} | {row['episodes']} |"
         )
 
@@ -134,7 +134,12 @@ def _per_class(row: Evaluation) -> str:
     ]
     for entry in row["per_class"]:
         lines.append(
-            f"| {entry['label']} | {wording.printable(entry['name'])} | {entry['correct']} / {entry['total']} "
+            f"| {entry['label']} | {_cell(entry['name'])} | {entry['correct']} / {entry['total']} "
             f"| {100 * entry['accuracy']:.0f} |"
         )
     return "\n".join(lines) + "\n"
+
+
+def _cell(text: object) -> str:
+    """Text that does not end a table's cell."""
+    return wording.printable(text).replace("|", "\\|")

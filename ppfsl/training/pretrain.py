@@ -111,14 +111,14 @@ def pretrain(job: Job, embedder: Embedder) -> None:
     accuracy, or with the last ones where there is no validation.
 
     Raises:
-        UserError: as `check_job`, or when the loss is not finite.
+        UserError: what `check_job` finds, but later; when the loss is not finite.
     """
-    check_job(job, embedder.dim)
     progress, state = _resume(job, embedder)
-    with MetricLog(job.folder, keep_bytes=progress.metrics_bytes) as log:
-        while progress.stage < len(job.stages):
-            progress = _run_stage(job, embedder, progress, state, log)
-            state = {}
+    if progress.stage < len(job.stages) or not (job.folder / "vdl").exists():  # else a page may be showing the curves
+        with MetricLog(job.folder, keep_bytes=progress.metrics_bytes) as log:
+            while progress.stage < len(job.stages):
+                progress = _run_stage(job, embedder, progress, state, log)
+                state = {}
     load_strictly(embedder, load_checkpoint(job.best).weights, str(job.best))
 
 

@@ -239,8 +239,19 @@ def test_jitter_of_a_plain_grey_image_is_one_factor() -> None:
     assert abs(factors.mean() - 1) < 0.04
 
 
+def test_brightness_and_contrast_have_factors_of_their_own() -> None:
+    images = (96 + noise(400, 4, 1) // 8).astype(np.uint8)  # 96..127: nothing is clipped
+    results, before = run(images, 4, jitter=0.5).astype(np.float64), pixels(images).astype(np.float64)
+    brightness = results.mean((1, 2, 3)) / before.mean((1, 2, 3))
+    contrast = results.std((1, 2, 3)) / before.std((1, 2, 3)) / brightness
+    for factors in (brightness, contrast):
+        assert 0.5 - 1e-3 <= factors.min() < 0.52
+        assert 1.48 < factors.max() <= 1.5 + 1e-3
+    assert abs(np.corrcoef(brightness, contrast)[0, 1]) < 0.25  # 5 standard deviations
+
+
 def test_jitter_multiplies_brightness_contrast_and_saturation() -> None:
-    images = (96 + noise(200, 4) // 8).astype(np.uint8)  # 96..127: nothing is clipped
+    images = (96 + noise(400, 4) // 8).astype(np.uint8)  # 96..127: nothing is clipped
     results = run(images, 4, jitter=0.5).astype(np.float64)
     before = pixels(images).astype(np.float64)
     grey = np.asarray([0.299, 0.587, 0.114])
@@ -255,18 +266,21 @@ def test_jitter_multiplies_brightness_contrast_and_saturation() -> None:
     def luminance(x: np.ndarray) -> np.ndarray:
         return np.einsum("nchw,c->nhw", x, grey)
 
+    def contrast(x: np.ndarray) -> np.ndarray:
+        return luminance(x) - luminance(x).mean((1, 2), keepdims=True)
+
     def colour(x: np.ndarray) -> np.ndarray:
         return x - luminance(x)[:, None]
 
     # Saturation leaves the luminance, and contrast scales it about the mean of all pixels.
-    both = factor(luminance(results) - luminance(results).mean((1, 2), keepdims=True),
-                  luminance(before) - luminance(before).mean((1, 2), keepdims=True))  # fmt: skip
+    both = factor(contrast(results), contrast(before))
     all_three = factor(colour(results), colour(before))
     saturation = all_three / both
     assert 0.5 <= saturation.min() < 0.53
     assert 1.47 < saturation.max() < 1.501
     assert 0.25 <= both.min() < 0.6
     assert 1.5 < both.max() < 2.25
+    assert abs(np.corrcoef(saturation, both)[0, 1]) < 0.25
 
 
 def test_jitter_keeps_grey_pictures_grey() -> None:

@@ -92,7 +92,11 @@ def test_take_counts_from_its_start() -> None:
 
 def test_episodes_stay_the_same_for_ever() -> None:
     episode = sampler(way=3, shot=1, query=1)[7]
-    assert (episode.classes.tolist(), episode.support.tolist(), episode.query.tolist()) == ([5, 4, 2], [[130], [125], [117]], [[135], [124], [112]])
+    assert (episode.classes.tolist(), episode.support.tolist(), episode.query.tolist()) == (
+        [5, 4, 2],
+        [[130], [125], [117]],
+        [[135], [124], [112]],
+    )
 
 
 def test_all_classes_and_images_are_drawn_about_equally_often() -> None:

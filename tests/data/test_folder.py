@@ -184,7 +184,7 @@ def test_identity_changes_with_any_file_and_with_the_place(tmp_path: Path) -> No
 
     seen = [identity()]
     assert identity() == seen[0]
-    assert folder_source(root).identity["root"] == str(root)
+    assert folder_source(root).identity["root"] == str(root.resolve())
 
     def changed() -> None:
         assert identity() not in seen

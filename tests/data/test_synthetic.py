@@ -2,6 +2,7 @@
 
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
+from operator import ne
 from pathlib import Path
 
 import numpy as np
@@ -86,7 +87,11 @@ def test_another_seed_gives_other_kinds_and_other_pictures() -> None:
 
 def test_kinds_are_unlike_each_other_in_more_than_the_petals_colour() -> None:
     kinds = [class_kind(0, label) for label in range(1, 65)]
-    apart = [synthetic._differences(a, b) for i, a in enumerate(kinds) for b in kinds[:i]]
+    marks = [None if kind.pattern == "plain" else kind.mark for kind in kinds]
+    centres = [(kind.centre_style, kind.centre_size, kind.centre) for kind in kinds]
+    petals = [(kind.shape, kind.petals, kind.rings, kind.pattern) for kind in kinds]
+    traits = [(*petal, mark, *centre) for petal, mark, centre in zip(petals, marks, centres, strict=True)]
+    apart = [sum(map(ne, one, other)) for i, one in enumerate(traits) for other in traits[:i]]
     assert min(apart) >= 4
 
 

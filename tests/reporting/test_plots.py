@@ -12,6 +12,7 @@ from PIL import Image
 from ppfsl.randomness import generator
 from ppfsl.reporting import plots
 from ppfsl.reporting.drawing import to_inline_svg, to_png
+from ppfsl.reporting.statistics import two_components, wilson_interval
 
 NAMES = ["rose", "$x_1$", "向日葵", "_lily", "a <b> & 'c'", "x" * 80, "$\\frac", "bad\x00\udcff"]
 
@@ -109,7 +110,7 @@ def test_importing_the_plots_imports_no_matplotlib() -> None:
     ],
 )
 def test_the_wilson_interval_has_its_known_values(correct: int, total: int, low: float, high: float) -> None:
-    assert plots.wilson_interval(correct, total) == (pytest.approx(low, abs=6e-5), pytest.approx(high, abs=6e-5))
+    assert wilson_interval(correct, total) == (pytest.approx(low, abs=6e-5), pytest.approx(high, abs=6e-5))
 
 
 def test_curves_show_the_rows_by_stage_and_split() -> None:
@@ -145,7 +146,7 @@ def test_bars_are_sorted_and_carry_their_wilson_intervals() -> None:
     bars = axes.containers[0]
     assert [bar.get_width() for bar in bars] == [90, 50, 10]
     (segments,) = [lines.get_segments() for lines in axes.collections]
-    expected = [[100 * bound for bound in plots.wilson_interval(c, 10)] for c in (9, 5, 1)]
+    expected = [[100 * bound for bound in wilson_interval(c, 10)] for c in (9, 5, 1)]
     assert np.allclose([segment[:, 0] for segment in segments], expected)
 
 
@@ -200,7 +201,7 @@ def test_a_contact_sheet_needs_an_image_for_each_name() -> None:
 
 def test_components_are_the_eigenvectors_of_the_covariance() -> None:
     matrix = generator(0, "pca").normal(size=(50, 6)) * [5, 3, 1, 1, 1, 1]
-    positions, shares = plots.two_components(matrix)
+    positions, shares = two_components(matrix)
     values, vectors = np.linalg.eigh(np.cov(matrix.T))
     assert np.allclose(shares, values[:-3:-1] / values.sum())
     for column, vector in enumerate((vectors[:, -1], vectors[:, -2])):
@@ -210,7 +211,7 @@ def test_components_are_the_eigenvectors_of_the_covariance() -> None:
 
 @pytest.mark.parametrize("shape", [(1, 5), (4, 1), (2, 2), (3, 5)])
 def test_components_of_few_rows_or_columns_are_padded_with_zeros(shape: tuple[int, int]) -> None:
-    positions, shares = plots.two_components(np.ones(shape))
+    positions, shares = two_components(np.ones(shape))
     assert positions.shape == (shape[0], 2)
     assert np.allclose(positions, 0)
     assert np.allclose(shares, 0)
@@ -219,7 +220,7 @@ def test_components_of_few_rows_or_columns_are_padded_with_zeros(shape: tuple[in
 @pytest.mark.parametrize("matrix", [np.zeros((0, 3)), np.full((2, 2), np.nan), np.zeros(3)])
 def test_components_need_finite_rows(matrix: np.ndarray) -> None:
     with pytest.raises(ValueError, match="finite matrix"):
-        plots.two_components(matrix)
+        two_components(matrix)
 
 
 def test_each_class_of_a_map_has_its_own_colour_and_marker() -> None:

@@ -1,0 +1,193 @@
+"""The exported embedder gives what the eager one does, image by image, and leaves it as it was."""
+
+import warnings
+from typing import Any
+
+import numpy as np
+import paddle
+import pytest
+
+from ppfsl.backbones.embedder import Architecture, Embedder, build_embedder
+from ppfsl.data.augmentation import center_crop
+from ppfsl.inference import engine
+from ppfsl.inference.engine import embed, to_pixels
+from ppfsl.randomness import generator
+from ppfsl.training.checkpoint import weights_of
+
+ARCHITECTURES = [
+    Architecture("conv4", 28, 1, None, "unit", (("width", 8),)),
+    Architecture("conv4", 20, 3, 6, "imagenet", (("width", 8),)),
+    Architecture("resnet12", 16, 3, 6),
+    Architecture("resnet18", 32, 3, None),
+    Architecture("mobilenet_v1", 32, 3, 6, "signed", (("scale", 0.25),)),
+]
+SMALL = ARCHITECTURES[1]
+
+
+def pictures(count: int, size: int, channels: int = 3) -> np.ndarray:
+    return generator(0, "pictures").integers(0, 256, (count, size, size, channels)).astype(np.uint8)
+
+
+def trained(architecture: Architecture) -> Embedder:
+    """An embedder with statistics of its own in every batch norm."""
+    embedder = build_embedder(architecture, 0)
+    for name, tensor in embedder.state_dict().items():
+        rng = generator(0, "statistics", name)
+        if name.endswith("_mean"):
+            tensor.set_value(rng.normal(0, 0.1, tensor.shape).astype(np.float32))
+        if name.endswith("_variance"):
+            tensor.set_value(rng.uniform(0.5, 2, tensor.shape).astype(np.float32))
+    return embedder
+
+
+def eager(embedder: Embedder, images: np.ndarray, output: str = "embedding") -> np.ndarray:
+    embedder.eval()
+    with paddle.no_grad():
+        pixels = paddle.to_tensor(to_pixels(images))
+        result = (embedder(pixels) if output == "embedding" else embedder.features(pixels)).numpy()
+    embedder.train()
+    return result
+
+
+def close(one: np.ndarray, other: np.ndarray) -> None:
+    np.testing.assert_allclose(one, other, atol=1e-4 * max(1.0, float(np.abs(other).max())))
+
+
+@pytest.fixture(autouse=True)
+def no_warnings() -> Any:
+    """Falling back to eager would hide what these tests are about."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", message="Paddle Inference")
+        yield
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES, ids=lambda a: f"{a.backbone}-{a.image_size}")
+def test_embeddings_equal_eager_ones(architecture: Architecture) -> None:
+    embedder = trained(architecture)
+    images = pictures(5, architecture.image_size, architecture.channels)
+    found = embed(embedder, images, np.arange(5), batch_size=2)
+    assert found.shape == (5, embedder.dim)
+    assert found.dtype == np.float32
+    close(found, eager(embedder, images))
+    np.testing.assert_allclose(np.linalg.norm(found, axis=1), 1, atol=1e-4)
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES[1::3], ids=lambda a: a.backbone)
+def test_features_equal_eager_ones(architecture: Architecture) -> None:
+    embedder = trained(architecture)
+    images = pictures(5, architecture.image_size)
+    found = embed(embedder, images, np.arange(5), "features")
+    assert found.shape == (5, embedder.backbone_dim)
+    close(found, eager(embedder, images, "features"))
+
+
+@pytest.mark.parametrize("batch_size", [1, 3, 100])
+def test_rows_decide_images_and_order(batch_size: int) -> None:
+    embedder, images = trained(SMALL), pictures(8, 20)
+    expected = eager(embedder, images)
+    rows = np.asarray([7, 0, 3, 3, 5])
+    close(embed(embedder, images, rows, batch_size=batch_size), expected[rows])
+    assert np.abs(expected[:, None] - expected[None])[~np.eye(8, dtype=bool)].max() > 1e-2
+
+
+def test_no_rows_give_no_embeddings() -> None:
+    assert embed(trained(SMALL), pictures(2, 20), np.arange(0)).shape == (0, 6)
+
+
+def test_larger_images_are_cropped_at_the_centre() -> None:
+    embedder, images = trained(SMALL), pictures(4, 27)
+    close(embed(embedder, images, np.arange(4)), eager(embedder, center_crop(images, 20)))
+
+
+def test_table_is_read_a_batch_at_a_time() -> None:
+    largest = 0
+
+    class Images(np.ndarray):
+        def __getitem__(self, key: Any) -> Any:
+            nonlocal largest
+            if isinstance(key, np.ndarray):
+                largest = max(largest, len(key))
+            return super().__getitem__(key)
+
+    embed(trained(SMALL), pictures(10, 20).view(Images), np.arange(10), batch_size=3)
+    assert largest == 3
+
+
+@pytest.mark.parametrize("output", ["embedding", "features"])
+def test_embedder_is_left_as_it_was(output: Any) -> None:
+    embedder = trained(SMALL)
+    embedder.train()
+    embedder.backbone.blocks[1].eval()
+    frozen = embedder.projection.bias
+    frozen.stop_gradient = True
+    modes = [layer.training for layer in embedder.sublayers(include_self=True)]
+    assert True in modes
+    assert False in modes
+    before, names = weights_of(embedder), [parameter.name for parameter in embedder.parameters()]
+    embed(embedder, pictures(3, 20), np.arange(3), output)
+    assert [layer.training for layer in embedder.sublayers(include_self=True)] == modes
+    assert [parameter.name for parameter in embedder.parameters()] == names
+    assert [p.stop_gradient for p in embedder.projection.parameters()] == [False, True]
+    for name, value in weights_of(embedder).items():
+        np.testing.assert_array_equal(value, before[name])
+    loss = embedder(paddle.to_tensor(to_pixels(pictures(3, 20)))).sum()  # and it still trains
+    loss.backward()
+    assert embedder.backbone.blocks[0][0].weight.grad is not None
+
+
+def test_weights_of_the_moment_are_used() -> None:
+    embedder, images = trained(SMALL), pictures(3, 20)
+    first = embed(embedder, images, np.arange(3))
+    bias = embedder.projection.bias
+    bias.set_value(bias + 1)
+    second = embed(embedder, images, np.arange(3))
+    assert np.abs(first - second).max() > 1e-2
+    close(second, eager(embedder, images))
+
+
+def test_training_mode_comes_back_after_an_error() -> None:
+    embedder = trained(SMALL)
+    with pytest.raises(IndexError):
+        embed(embedder, pictures(3, 20), np.asarray([5]))
+    assert all(layer.training for layer in embedder.sublayers(include_self=True))
+
+
+def test_embedder_that_cannot_be_exported_runs_eagerly(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: Any) -> Any:
+        raise RuntimeError("no such operator")
+
+    monkeypatch.setattr(engine, "_export", fail)
+    embedder, images = trained(SMALL), pictures(3, 20)
+    with pytest.warns(UserWarning, match=r"Paddle Inference cannot run this embedder \(RuntimeError\('no such oper"):
+        found = embed(embedder, images, np.arange(3))
+    np.testing.assert_array_equal(found, eager(embedder, images))
+
+
+@pytest.mark.parametrize("wrong", [lambda x: 1.01 * x, lambda x: x * np.nan], ids=["1 % off", "NaN"])
+def test_export_that_gives_other_numbers_is_not_trusted(wrong: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    embedder, images = trained(SMALL), pictures(3, 20)
+
+    def other_numbers(layer: Embedder, shape: tuple[int, ...]) -> Any:
+        assert shape == (3, 20, 20)
+        return lambda pixels: wrong(layer(paddle.to_tensor(pixels)).numpy())
+
+    monkeypatch.setattr(engine, "_export", other_numbers)
+    with pytest.warns(UserWarning, match=r"Paddle Inference differs from eager by \S+; running eagerly"):
+        found = embed(embedder, images, np.arange(3))
+    np.testing.assert_array_equal(found, eager(embedder, images))
+
+
+def test_export_leaves_nothing_behind(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    embed(trained(SMALL), pictures(2, 20), np.arange(2))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_pixels_keep_their_values() -> None:
+    images = pictures(2, 5)
+    found = to_pixels(images)
+    assert found.dtype == np.float32
+    assert found.flags["C_CONTIGUOUS"]
+    assert found.shape == (2, 3, 5, 5)
+    assert found[1, 2, 3, 4] == images[1, 3, 4, 2]
+    assert np.array_equal(found, images.transpose(0, 3, 1, 2))

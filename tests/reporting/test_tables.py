@@ -1,0 +1,88 @@
+"""docs/results.md: every figure comes from a result file."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from ppfsl.errors import UserError
+from ppfsl.reporting.tables import make_tables, paired_difference
+
+ABOUT = "order: {order}\ntitle: {title}\ncommand: python tools/train.py -c x.yaml\nmachine: 2 cores\nminutes: 3\n"
+
+
+def evaluation(name: str, correct: list[int], **other: Any) -> dict[str, Any]:
+    accuracy = float(np.mean(correct)) / 10
+    ci95 = float(1.96 * np.std(np.asarray(correct) / 10) / np.sqrt(len(correct)))
+    row = {"part": "novel", "way": 2, "shot": 1, "query": 5, "episodes": len(correct), "seed": 0, "support_set": False}
+    row |= {"adaptation": name, "transductive": False, "accuracy": accuracy, "ci95": ci95, "episode_correct": correct}
+    row["per_class"] = [{"label": 7, "name": "sweet | pea", "correct": 3, "total": 5, "accuracy": 0.6}]
+    return row | other
+
+
+def save(folder: Path, order: int, title: str, *rows: dict[str, Any], extra: str = "") -> None:
+    folder.mkdir(parents=True)
+    result = {"dataset": "flowers102", "split": "fsl_ssl", "backbone": "conv4", "pretrained": None, "seed": 3}
+    result |= {"image_size": 84, "stages": ["cross_entropy", "cosine"], "versions": {"paddle": "3.3.1"}}
+    (folder / "result.json").write_text(json.dumps({**result, "evaluations": list(rows)}))
+    (folder / "about.yaml").write_text(ABOUT.format(order=order, title=title) + extra)
+
+
+def test_paired_difference_is_the_mean_of_the_episodes_differences() -> None:
+    first, second = evaluation("a", [8, 6, 10, 4]), evaluation("b", [9, 6, 9, 8])
+    difference, interval = paired_difference(second, first)
+    each = np.asarray([0.1, 0.0, -0.1, 0.4])
+    assert difference == pytest.approx(each.mean())
+    assert interval == pytest.approx(1.96 * each.std() / 2)
+
+
+def test_sections_in_order_with_their_figures(tmp_path: Path) -> None:
+    save(tmp_path / "results" / "b", 2, "Second", evaluation("class_mean", [5, 5]))
+    rows = evaluation("class_mean", [8, 6]), evaluation("finetune", [9, 8])
+    save(tmp_path / "results" / "a", 1, "First", *rows)
+    assert make_tables(tmp_path / "results", tmp_path / "results.md") == 2
+    page = (tmp_path / "results.md").read_text()
+    assert page.index("## First") < page.index("## Second")
+    assert "| 2 | 1 | novel | class_mean | 70.00 ± 13.86 |  | 2 |" in page
+    assert "| 2 | 1 | novel | finetune | 85.00 ± 6.93 | +15.00 ± 6.93 | 2 |" in page
+    assert "split `fsl_ssl`; conv4 at 84 px; pretrained weights: none (random initialisation)" in page
+    assert "cross_entropy, then cosine; seed 3; PaddlePaddle 3.3.1; 3 minutes on 2 cores" in page
+
+
+def test_transductive_rows_have_a_table_of_their_own(tmp_path: Path) -> None:
+    rows = evaluation("class_mean", [8, 6]), evaluation("entropy", [9, 8], transductive=True)
+    save(tmp_path / "results" / "a", 1, "First", *rows)
+    make_tables(tmp_path / "results", tmp_path / "results.md")
+    inductive, transductive = (tmp_path / "results.md").read_text().split("**transductive**")
+    assert "| class_mean |" in inductive and "| entropy |" not in inductive
+    assert "| entropy | 85.00 ± 6.93 | +15.00 ± 6.93 |" in transductive
+
+
+def test_the_fixed_support_set_shows_class_by_class_where_asked(tmp_path: Path) -> None:
+    fixed = evaluation("class_mean", [6], support_set=True)
+    save(tmp_path / "results" / "a", 1, "First", evaluation("class_mean", [8, 6]), fixed, extra="support_set: true\n")
+    save(tmp_path / "results" / "b", 2, "Second", evaluation("class_mean", [8, 6]), fixed)
+    make_tables(tmp_path / "results", tmp_path / "results.md")
+    first, second = (tmp_path / "results.md").read_text().split("## Second")
+    assert "3 / 5 right" in first and r"| 7 | sweet \| pea | 3 / 5 | 60 |" in first
+    assert "right" not in second
+
+
+def test_a_row_without_about_is_named(tmp_path: Path) -> None:
+    save(tmp_path / "results" / "a", 1, "First", evaluation("class_mean", [8, 6]))
+    (tmp_path / "results" / "a" / "about.yaml").unlink()
+    with pytest.raises(UserError, match=r"about\.yaml is missing or malformed"):
+        make_tables(tmp_path / "results", tmp_path / "results.md")
+
+
+def test_no_results_at_all(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"there is no result\.json below"):
+        make_tables(tmp_path, tmp_path / "results.md")
+
+
+def test_the_committed_page_is_what_the_results_give(tmp_path: Path) -> None:
+    root = Path(__file__).parents[2]
+    make_tables(root / "results", tmp_path / "results.md")
+    assert (tmp_path / "results.md").read_text() == (root / "docs" / "results.md").read_text()

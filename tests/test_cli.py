@@ -1,0 +1,48 @@
+"""How command lines end."""
+
+import re
+
+import pytest
+
+from ppfsl.cli import run
+from ppfsl.errors import UserError
+
+
+def raising(error: BaseException) -> None:
+    def main() -> None:
+        raise error
+
+    run(main)
+
+
+def test_success_returns(capsys: pytest.CaptureFixture[str]) -> None:
+    run(lambda: print("done"))
+    assert capsys.readouterr() == ("done\n", "")
+
+
+def test_mistake_is_one_line_and_status_2(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        raising(UserError("there is no\nfile x"))
+    assert caught.value.code == 2
+    assert capsys.readouterr() == ("", "error: there is no file x\n")
+
+
+def test_interruption_is_one_line_and_status_130(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        raising(KeyboardInterrupt())
+    assert caught.value.code == 130
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert re.fullmatch(r"interrupted\b.*\n", err)
+
+
+@pytest.mark.parametrize("error", [ValueError("a bug"), OSError("a bug"), KeyError("a bug")])
+def test_programming_errors_keep_their_traceback(error: Exception) -> None:
+    with pytest.raises(type(error), match="a bug"):
+        raising(error)
+
+
+def test_chosen_exit_status_passes() -> None:
+    with pytest.raises(SystemExit) as caught:
+        raising(SystemExit(3))
+    assert caught.value.code == 3

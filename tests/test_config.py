@@ -1,0 +1,438 @@
+"""Configuration files: inheritance, overrides, and a sentence for every mistake."""
+
+import re
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    tomllib = None
+
+from ppfsl.config import AugmentationConfig, Config, DataConfig, FinetuneConfig, TripletConfig
+from ppfsl.config_file import config_name, load_config, parse_config, to_yaml
+from ppfsl.errors import UserError
+
+ROOT = Path(__file__).parents[1]
+SHIPPED = sorted(path for path in (ROOT / "configs").rglob("*.yaml") if path.parent.name != "_base_")
+
+
+def write(path: Path, value: Any) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(value if isinstance(value, str) else yaml.safe_dump(value), encoding="utf-8")
+    return path
+
+
+def load(tmp_path: Path, value: Any, *overrides: str) -> Config:
+    return load_config(write(tmp_path / "c.yaml", value), overrides)
+
+
+def mistake(tmp_path: Path, value: Any, *overrides: str) -> str:
+    with pytest.raises(UserError) as caught:
+        load(tmp_path, value, *overrides)
+    text = " ".join(str(caught.value).split())  # as the command line prints it
+    return text.replace(f"{tmp_path}/", "")
+
+
+STAGE = {"objective": {"name": "cross_entropy"}}
+
+
+# --- defaults
+
+
+def test_empty_file_is_the_default_configuration(tmp_path: Path) -> None:
+    for text in ("", "# nothing\n", "{}"):
+        assert load(tmp_path, text) == Config()
+
+
+def test_contract_keys_exist() -> None:
+    tree = Config().model_dump()
+    for path in (
+        "seed", "device", "output_dir", "data.name", "data.root", "data.split", "data.image_size", "backbone.name",
+        "backbone.pretrained", "evaluation.way", "evaluation.shot", "evaluation.query", "evaluation.episodes",
+    ):  # fmt: skip
+        node: Any = tree
+        for key in path.split("."):
+            node = node[key]
+
+
+def test_configurations_cannot_be_changed() -> None:
+    with pytest.raises(ValueError, match="frozen"):
+        Config().seed = 3  # type: ignore[misc]
+
+
+def test_derived_facts() -> None:
+    assert DataConfig(image_size=64).table_size == 64
+    assert DataConfig(image_size=64, cached_size=72).table_size == 72
+    assert not AugmentationConfig().active
+    assert all(AugmentationConfig(**c).active for c in ({"crop": "random"}, {"flip": True}, {"jitter": 0.1}))
+
+
+@pytest.mark.parametrize(("shot", "shots"), [(1, (1,)), ([5], (5,)), ([1, 5, 10], (1, 5, 10))])
+def test_shot_may_be_a_number_or_a_list(tmp_path: Path, shot: Any, shots: tuple[int, ...]) -> None:
+    assert load(tmp_path, {"evaluation": {"shot": shot}}).evaluation.shot == shots
+
+
+def test_numbers_in_scientific_notation_are_numbers(tmp_path: Path) -> None:
+    stage = "pretrain: [{objective: {name: cosine}, optimizer: {lr: 1e-3}}]"  # text to YAML 1.1, which wants 1.0e-3
+    assert load(tmp_path, stage).pretrain[0].optimizer.lr == 1e-3
+    assert load(tmp_path, stage, "pretrain.0.optimizer.lr=5e-4").pretrain[0].optimizer.lr == 5e-4
+
+
+# --- inheritance
+
+
+def test_file_wins_over_its_base_key_by_key(tmp_path: Path) -> None:
+    write(tmp_path / "base.yaml", {"seed": 3, "data": {"image_size": 64, "channels": 1}})
+    config = load(tmp_path, {"_base_": "base.yaml", "data": {"image_size": 32}})
+    assert (config.seed, config.data.image_size, config.data.channels) == (3, 32, 1)
+
+
+def test_bases_nest_and_are_relative_to_the_file_that_names_them(tmp_path: Path) -> None:
+    write(tmp_path / "deep" / "er" / "a.yaml", {"seed": 1, "threads": 2, "method": "a"})
+    write(tmp_path / "deep" / "b.yaml", {"_base_": "er/a.yaml", "threads": 3, "method": "b"})
+    config = load(tmp_path, {"_base_": "deep/b.yaml", "method": "c"})
+    assert (config.seed, config.threads, config.method) == (1, 3, "c")
+
+
+def test_later_bases_win_over_earlier_ones(tmp_path: Path) -> None:
+    write(tmp_path / "a.yaml", {"seed": 1, "threads": 2})
+    write(tmp_path / "b.yaml", {"seed": 5})
+    config = load(tmp_path, {"_base_": ["a.yaml", "b.yaml"]})
+    assert (config.seed, config.threads) == (5, 2)
+
+
+def test_lists_are_replaced(tmp_path: Path) -> None:
+    write(tmp_path / "a.yaml", {"pretrain": [STAGE, STAGE], "evaluation": {"shot": [1, 5]}})
+    config = load(tmp_path, {"_base_": "a.yaml", "pretrain": [STAGE], "evaluation": {"shot": [2]}})
+    assert (len(config.pretrain), config.evaluation.shot) == (1, (2,))
+
+
+def test_one_base_may_be_reached_twice(tmp_path: Path) -> None:
+    write(tmp_path / "a.yaml", {"seed": 1})
+    write(tmp_path / "b.yaml", {"_base_": "a.yaml"})
+    assert load(tmp_path, {"_base_": ["a.yaml", "b.yaml"]}).seed == 1
+
+
+def test_null_unsets_what_a_base_sets(tmp_path: Path) -> None:
+    write(tmp_path / "a.yaml", {"output_dir": "x", "data": {"cached_size": 96}})
+    config = load(tmp_path, {"_base_": "a.yaml", "output_dir": None, "data": {"cached_size": None}})
+    assert (config.output_dir, config.data.cached_size) == (None, None)
+
+
+def test_cycle_is_named(tmp_path: Path) -> None:
+    write(tmp_path / "a.yaml", {"_base_": "b.yaml"})
+    write(tmp_path / "b.yaml", {"_base_": "a.yaml"})
+    with pytest.raises(UserError, match=r"a\.yaml inherits from itself through _base_; remove one of the references"):
+        load_config(tmp_path / "a.yaml")
+    assert "c.yaml inherits from itself" in mistake(tmp_path, {"_base_": "c.yaml"})
+
+
+def test_missing_base_is_named(tmp_path: Path) -> None:
+    assert mistake(tmp_path, {"_base_": "none.yaml"}) == "there is no configuration file none.yaml"
+
+
+@pytest.mark.parametrize("base", [3, None, {"a": "b.yaml"}, [3], [["a.yaml"]], True])
+def test_base_must_be_a_file_or_files(tmp_path: Path, base: Any) -> None:
+    assert "_base_ must name a file or a list of files, not " in mistake(tmp_path, {"_base_": base})
+
+
+# --- files
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("seed: [1", "c.yaml, line 1 is not valid YAML"),
+        ("a: b: c", "c.yaml, line 1 is not valid YAML: mapping values are not allowed here"),
+        (
+            "seed: !!python/object/apply:os.getcwd []",
+            "c.yaml, line 1 is not valid YAML: could not determine a construc",
+        ),
+        ("output_dir: 2024-02-31", "c.yaml is not valid YAML: day "),
+        ("\x00", "c.yaml is not valid YAML"),
+        ("- 1", "c.yaml must hold keys and values, not a list"),
+        ("word", "c.yaml must hold keys and values, not a str"),
+    ],
+)
+def test_malformed_file_is_refused(tmp_path: Path, text: str, sentence: str) -> None:
+    assert sentence in mistake(tmp_path, text)
+
+
+def test_missing_file_folder_and_other_encodings_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"there is no configuration file \S+none\.yaml"):
+        load_config(tmp_path / "none.yaml")
+    with pytest.raises(UserError, match=r"cannot be read: .*[Ii]s a directory"):
+        load_config(tmp_path)
+    (tmp_path / "c.yaml").write_bytes("method: é".encode("latin-1"))
+    with pytest.raises(UserError, match=r"c\.yaml cannot be read: .*utf-8"):
+        load_config(tmp_path / "c.yaml")
+
+
+# --- overrides
+
+
+def test_overrides_reach_any_depth(tmp_path: Path) -> None:
+    config = load(
+        tmp_path,
+        {"pretrain": [STAGE, STAGE], "seed": 1},
+        "seed=7",
+        "evaluation.support_set.classes=[5, 9]",
+        "evaluation.shot=3",
+        "pretrain.1.objective.batch_size=8",
+        "pretrain.0.augmentation={flip: true}",
+        "output_dir=a=b",
+        "data.cache_dir=",
+        "method='12'",
+    )
+    assert (config.seed, config.evaluation.support_set.classes, config.evaluation.shot) == (7, (5, 9), (3,))
+    assert [stage.objective.batch_size for stage in config.pretrain] == [64, 8]
+    assert config.pretrain[0].augmentation.flip
+    assert (config.output_dir, config.data.cache_dir, config.method) == ("a=b", None, "12")
+
+
+def test_later_overrides_win(tmp_path: Path) -> None:
+    assert load(tmp_path, {}, "seed=1", "seed=2").seed == 2
+
+
+def test_overrides_create_groups_that_the_file_lacks(tmp_path: Path) -> None:
+    assert load(tmp_path, "backbone:\n", "backbone.name=conv4", "backbone.width=8").backbone.width == 8
+
+
+def test_override_wins_over_bases(tmp_path: Path) -> None:
+    write(tmp_path / "a.yaml", {"seed": 1, "pretrain": [STAGE]})
+    assert load(tmp_path, {"_base_": "a.yaml"}, "pretrain.0.epochs=3").pretrain[0].epochs == 3
+
+
+@pytest.mark.parametrize(
+    ("override", "sentence"),
+    [
+        ("seed", "-o seed: write it as key.sub=value"),
+        ("=3", "-o =3: write it as key.sub=value"),
+        ("seed=[1", "-o seed=[1: the value is not valid YAML; quote it"),
+        ("output_dir=2024-02-31", "-o output_dir=2024-02-31: the value is not valid YAML; quote it"),
+        ("pretrain.1.epochs=3", "'1' is not one of the list's places 0 to 0"),
+        ("pretrain.-1.epochs=3", "'-1' is not one of the list's places 0 to 0"),
+        ("pretrain.epochs=3", "'epochs' is not one of the list's places 0 to 0"),
+        ("pretrain.٣.epochs=3", "is not one of the list's places"),
+        ("seed.x=3", "there are no keys below 'x', whose parent is 1"),
+        ("data.image_sise=64", "unknown key 'data.image_sise'; did you mean 'data.image_size'?"),
+        ("data..name=x", "unknown key 'data.'"),
+        ("_base_=x.yaml", "unknown key '_base_'"),
+    ],
+)
+def test_bad_override_is_named(tmp_path: Path, override: str, sentence: str) -> None:
+    assert sentence in mistake(tmp_path, {"seed": 1, "pretrain": [STAGE]}, override)
+
+
+# --- unknown keys
+
+
+@pytest.mark.parametrize(
+    ("tree", "sentence"),
+    [
+        ({"sed": 1}, "c.yaml: unknown key 'sed'; did you mean 'seed'?"),
+        ({"data": {"imagesize": 84}}, "c.yaml: unknown key 'data.imagesize'; did you mean 'data.image_size'?"),
+        (
+            {"data": {"synthetic": {"clases": 9}}},
+            "unknown key 'data.synthetic.clases'; did you mean 'data.synthetic.cla",
+        ),
+        (
+            {"pretrain": [STAGE, {"objective": {"name": "triplet", "margn": 1}}]},
+            "unknown key 'pretrain.1.objective.margn'; did you mean 'pretrain.1.objective.margin'?",
+        ),
+        (
+            {"adaptations": [{"name": "finetune", "optimizer": {"learning_rte": 1}}]},
+            "unknown key 'adaptations.0.optimizer.learning_rte'; known: name, lr, weight_decay, momentum",
+        ),
+        (
+            {"pretrain": [{"objectiv": {"name": "cosine"}}]},
+            "unknown key 'pretrain.0.objectiv'; did you mean 'pretrain.0.",
+        ),
+        ({"evaluation": {"support_set": {"clas": 1}}}, "did you mean 'evaluation.support_set.classes'?"),
+        ({"zzz": 1}, "unknown key 'zzz'; known: method, seed, device"),
+        ({1: 2}, "c.yaml: 1: keys should be strings"),
+    ],
+)
+def test_unknown_key_names_the_nearest(tmp_path: Path, tree: Any, sentence: str) -> None:
+    assert sentence in mistake(tmp_path, tree)
+
+
+# --- values
+
+
+def stage(**changes: Any) -> dict[str, Any]:
+    return {"pretrain": [{**STAGE, **changes}]}
+
+
+def objective(name: str, **changes: Any) -> dict[str, Any]:
+    return stage(objective={"name": name, **changes})
+
+
+@pytest.mark.parametrize(
+    ("tree", "sentence"),
+    [
+        ({"seed": "x"}, "c.yaml: seed: input should be a valid integer, not 'x'"),
+        ({"seed": -1}, "c.yaml: seed: input should be greater than or equal to 0, not -1"),
+        ({"seed": 1.0}, "seed: input should be a valid integer, not 1.0"),
+        ({"seed": True}, "seed: input should be a valid integer, not True"),
+        ({"device": "tpu"}, "device: string should match pattern"),
+        ({"device": "gpu:x"}, "device: string should match pattern"),
+        ({"data": 3}, "c.yaml: data must be a group of keys, not 3"),
+        ({"data": {"name": "imagenet"}}, "data.name: input should be 'synthetic', 'flowers102' or "),
+        ({"data": {"image_size": 8}}, "data.image_size: input should be greater than or equal to 16, not 8"),
+        ({"data": {"channels": 2}}, "data.channels: input should be 1 or 3, not 2"),
+        ({"data": {"split_ratio": [0.5, 0.5]}}, "'data.split_ratio.2' is required"),
+        ({"data": {"split_ratio": [0.5, 0.5, 1.5]}}, "data.split_ratio.2: input should be less than or equal"),
+        ({"backbone": {"projection": "nine"}}, "backbone.projection: input should be a valid integer, not 'nine'"),
+        ({"backbone": {"projection": 0}}, "backbone.projection: input should be greater than or equal to 1, not 0"),
+        ({"backbone": {"name": "conv4", "width": "x"}}, "backbone.width: input should be a valid integer, not 'x'"),
+        ({"evaluation": {"shot": 0}}, "evaluation.shot.0: input should be greater than or equal to 1, not 0"),
+        ({"evaluation": {"shot": []}}, "evaluation.shot must be a list with one entry or more, not []"),
+        ({"evaluation": {"way": 1}}, "evaluation.way: input should be greater than or equal to 2, not 1"),
+        ({"adaptations": []}, "adaptations must be a list with one entry or more, not []"),
+        ({"pretrain": STAGE}, "pretrain must be a list, not {'objective':"),
+        ({"pretrain": [{}]}, "'pretrain.0.objective' is required"),
+        (stage(objective={}), "'pretrain.0.objective' needs a key 'name'"),
+        (stage(objective={"name": "softmax"}), "pretrain.0.objective.name is 'softmax'; known: 'cross_entropy', "),
+        (objective("triplet", margin=0), "pretrain.0.objective.margin: input should be greater than 0, not 0"),
+        (objective("triplet", margin=".inf"), "pretrain.0.objective.margin: input should be a valid number"),
+        (objective("triplet", margin=float("inf")), "objective.margin: input should be a finite number, not inf"),
+        (objective("triplet", mining="soft"), "pretrain.0.objective.mining: input should be 'random', 'batch_all', "),
+        (objective("cross_entropy", label_smoothing=1), "label_smoothing: input should be less than 1, not 1"),
+        (stage(augmentation={"flip": "yes please"}), "pretrain.0.augmentation.flip: input should be a valid boolean"),
+        ({"adaptations": [{"name": "finetune", "steps": 0}]}, "adaptations.0.steps: input should be greater than"),
+        ({"adaptations": [{"name": "knn"}]}, "adaptations.0.name is 'knn'; known: 'class_mean', 'finetune'"),
+        ({"adaptations": ["class_mean"]}, "adaptations.0 must be a group of keys, not 'class_mean'"),
+        ({"data": None}, "data must be a group of keys, not None"),
+    ],
+)
+def test_bad_value_is_named(tmp_path: Path, tree: dict[str, Any], sentence: str) -> None:
+    assert sentence in mistake(tmp_path, tree)
+
+
+@pytest.mark.parametrize(
+    ("tree", "sentence"),
+    [
+        ({"data": {"image_size": 84, "cached_size": 80}}, "data: cached_size must not be smaller than image_size"),
+        ({"data": {"split_ratio": [0.5, 0.2, 0.2]}}, "data: split_ratio must sum to 1"),
+        ({"data": {"name": "folder"}}, "data: folder belongs to name: folder, which needs it"),
+        ({"data": {"folder": "x"}}, "data: folder belongs to name: folder, which needs it"),
+        ({"data": {"name": "flowers102"}}, "data: flowers102 needs a split: metadataset or fsl_ssl"),
+        ({"backbone": {"scale": 0.5}}, "backbone: scale belongs to mobilenet_v1, not to resnet18"),
+        ({"backbone": {"width": 8}}, "backbone: width belongs to conv4, not to resnet18"),
+        (objective("cross_entropy", scale=3), "pretrain.0.objective: scale belongs to the cosine classifier"),
+        (stage(schedule={"name": "step"}), "pretrain.0.schedule: milestones belong to the step schedule"),
+        (stage(schedule={"milestones": [1]}), "pretrain.0.schedule: milestones belong to the step schedule"),
+        (stage(augmentation={"crop_area": [0.9, 0.2]}), "pretrain.0.augmentation: crop_area must be two shares"),
+        (stage(augmentation={"crop_area": [0, 0.2]}), "pretrain.0.augmentation: crop_area must be two shares"),
+        (
+            stage(objective={"name": "cosine"}, trainable="head"),
+            "pretrain.0: trainable: head leaves nothing to train, since cosine has no classifier",
+        ),
+        (
+            {"adaptations": [{"name": "class_mean"}, {"name": "class_mean"}]},
+            "c.yaml: two adaptations are called 'class_mean'; give each a label of its own",
+        ),
+        (
+            {"backbone": {"projection": "none"}, **stage(trainable="projection")},
+            "c.yaml: trainable: projection needs backbone.projection, which is none",
+        ),
+    ],
+)
+def test_keys_that_do_not_go_together_are_named(tmp_path: Path, tree: dict[str, Any], sentence: str) -> None:
+    assert sentence in mistake(tmp_path, tree)
+
+
+def test_labels_tell_equal_adaptations_apart(tmp_path: Path) -> None:
+    tree = {"adaptations": [{"name": "finetune"}, {"name": "finetune", "label": "b", "entropy": "query"}]}
+    assert [a.label for a in load(tmp_path, tree).adaptations] == [None, "b"]
+
+
+def test_misspelling_is_named_before_what_it_leaves_missing(tmp_path: Path) -> None:
+    text = mistake(tmp_path, {"seed": -1, "pretrain": [{"objektive": {"name": "cosine"}}]})
+    assert "unknown key 'pretrain.0.objektive'" in text
+
+
+# --- resolved
+
+
+def test_resolved_yaml_loads_back_to_the_same_configuration(tmp_path: Path) -> None:
+    tree = {
+        "method": "花",
+        "data": {"split_ratio": [0.5, 0.25, 0.25], "image_size": 32},
+        "backbone": {"name": "conv4", "width": 8, "projection": "none"},
+        "pretrain": [
+            {**STAGE, "clip_norm": 0.1, "schedule": {"name": "step", "milestones": [0.5, 2]}, "patience": 2},
+            {"objective": {"name": "triplet", "margin": 1e-7, "mining": "semi_hard"}, "steps_per_epoch": 3},
+        ],
+        "adaptations": [{"name": "class_mean"}, {"name": "finetune", "entropy": "query", "trainable": "all"}],
+        "evaluation": {"shot": 3, "support_set": {"classes": [3, 1]}},
+    }
+    config = load(tmp_path, tree)
+    again = load_config(write(tmp_path / "resolved.yaml", to_yaml(config)))
+    assert again == config
+    assert isinstance(again.pretrain[1].objective, TripletConfig)
+    assert isinstance(again.adaptations[1], FinetuneConfig)
+    assert to_yaml(again) == to_yaml(config)
+    assert "method: 花" in to_yaml(config)
+
+
+def test_resolved_yaml_holds_every_key() -> None:
+    assert yaml.safe_load(to_yaml(Config())) == Config().model_dump(mode="json")
+
+
+@pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
+def test_shipped_configurations_are_valid(path: Path, tmp_path: Path) -> None:
+    config = load_config(path)
+    assert load_config(write(tmp_path / "resolved.yaml", to_yaml(config))) == config
+
+
+def test_some_configurations_are_shipped() -> None:
+    assert len(SHIPPED) >= 4
+
+
+def test_plain_mapping_needs_no_file() -> None:
+    assert parse_config({"seed": 4}, "here").seed == 4
+    with pytest.raises(UserError, match=r"^here: unknown key 'sede'"):
+        parse_config({"sede": 4}, "here")
+
+
+# --- names
+
+
+@pytest.mark.parametrize(
+    ("path", "name"),
+    [
+        ("configs/flowers102/baseline.yaml", "flowers102/baseline"),
+        ("configs/quickstart.yaml", "quickstart"),
+        ("/a/configs/b/configs/c/d.yaml", "c/d"),
+        ("/tmp/mine.yaml", "mine"),
+        ("mine.v2.yaml", "mine.v2"),
+    ],
+)
+def test_configuration_name(path: str, name: str) -> None:
+    assert config_name(Path(path)) == name
+
+
+def test_relative_paths_count_from_the_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "configs" / "x").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / "configs" / "x")
+    assert config_name(Path("a.yaml")) == "x/a"
+
+
+# --- requirements
+
+
+def test_requirements_file_lists_the_packages_dependencies() -> None:
+    if tomllib is None:
+        pytest.skip("this Python cannot read pyproject.toml")
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    expected = [*project["dependencies"], *project["optional-dependencies"]["visualdl"]]
+    lines = [line.partition("#")[0].strip() for line in (ROOT / "requirements.txt").read_text().splitlines()]
+    assert [line for line in lines if line] == expected
+    assert all(re.fullmatch(r"[a-z0-9-]+>=[\d.]+", line) for line in expected)

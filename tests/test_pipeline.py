@@ -1,0 +1,525 @@
+"""Whole runs, from a folder of pictures to the report, on a network of a few hundred weights."""
+
+import copy
+import json
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import paddle
+import pytest
+
+from ppfsl import pipeline, results
+from ppfsl.config import Config
+from ppfsl.config_file import load_config, parse_config
+from ppfsl.data.class_split import load_split
+from ppfsl.data.support_set import as_episode, load_support_set
+from ppfsl.errors import UserError
+from ppfsl.files import write_text
+from ppfsl.training import pretrain
+from ppfsl.training.checkpoint import load_checkpoint, load_embedder
+
+Tree = dict[str, Any]
+STAGES: list[Tree] = [
+    {
+        "objective": {"name": "cross_entropy", "batch_size": 16},
+        "epochs": 2,
+        "schedule": {"name": "step", "milestones": [1]},
+        "augmentation": {"crop": "random", "flip": True, "jitter": 0.2},
+    },
+    {"objective": {"name": "cosine", "triples": 4}, "epochs": 2, "optimizer": {"name": "momentum", "lr": 0.01}},
+    {
+        "objective": {"name": "triplet", "classes_per_batch": 4, "images_per_class": 3},
+        "epochs": 2,
+        "trainable": "projection",
+    },
+]
+ADAPTATIONS: list[Tree] = [
+    {"name": "class_mean"},
+    {"name": "finetune", "label": "inductive", "steps": 5, "optimizer": {"lr": 0.05}},
+    {"name": "finetune", "label": "transductive", "entropy": "query", "steps": 5, "optimizer": {"lr": 0.05}},
+    {
+        "name": "finetune",
+        "label": "random",
+        "initialization": "random",
+        "similarity": "inner_product",
+        "entropy": "none",
+        "steps": 20,
+        "optimizer": {"lr": 0.05},
+    },
+    {"name": "finetune", "label": "everything", "trainable": "all", "steps": 2, "optimizer": {"lr": 0.05}},
+]
+
+LABELS = ("class_mean", "inductive", "transductive", "random", "everything")
+
+
+@pytest.fixture(scope="module")
+def whole_tree(tiny_tree: Callable[[], Tree]) -> Tree:
+    return {**tiny_tree(), "pretrain": STAGES, "adaptations": ADAPTATIONS}
+
+
+@pytest.fixture(scope="module")
+def finished(whole_tree: Tree, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The directory of a whole run; to be read only."""
+    folder = tmp_path_factory.mktemp("finished") / "run"
+    assert pipeline.run(configured(whole_tree, folder), "tiny") == folder
+    return folder
+
+
+@pytest.fixture
+def run_again(finished: Path, tmp_path: Path, quiet: None) -> Path:
+    """A copy of that directory, for a test to run in again; without pictures, which take seconds."""
+    return Path(shutil.copytree(finished, tmp_path / "run"))
+
+
+@pytest.fixture
+def quiet(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Runs without tables, pictures and report."""
+    monkeypatch.setattr(pipeline, "show_run", lambda *_: None)
+
+
+@pytest.fixture
+def no_training(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise AssertionError("a stage is trained")
+
+    monkeypatch.setattr(pretrain, "_run_stage", fail)
+
+
+@pytest.fixture
+def evaluated(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The titles of the evaluations that are really carried out, as they are."""
+    titles: list[str] = []
+    really = results.evaluate
+
+    def counted(method: Any, gather: Any, episodes: Any, classes: Any, title: str) -> Any:
+        titles.append(title)
+        return really(method, gather, episodes, classes, title)
+
+    monkeypatch.setattr(results, "evaluate", counted)
+    return titles
+
+
+def configured(tree: Tree, folder: Path) -> Config:
+    return parse_config({**tree, "output_dir": str(folder)}, "a test")
+
+
+def changed(tree: Tree, key: str, value: Any) -> Tree:
+    """A copy with one value replaced; the key is dotted, numbers count into lists."""
+    tree = copy.deepcopy(tree)
+    *path, last = (int(part) if part.isdecimal() else part for part in key.split("."))
+    node: Any = tree
+    for part in path:
+        node = node[part] if isinstance(part, int) else node.setdefault(part, {})
+    node[last] = value
+    return tree
+
+
+def result_of(folder: Path) -> Tree:
+    return json.loads((folder / "result.json").read_text(encoding="utf-8"))
+
+
+def timeless(result: Tree) -> Tree:
+    """A result without how long it took; files of the checkout may change between two runs, if not their results."""
+    return {**result, "git": "", "evaluations": [{**entry, "seconds": 0} for entry in result["evaluations"]]}
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_a_run_keeps_the_contract(finished: Path, departures: Callable[[Path], list[str]]) -> None:
+    assert departures(finished) == []
+    assert sorted(path.name for path in (finished / "checkpoints").iterdir()) == [
+        "1_cross_entropy.safetensors",
+        "2_cosine.safetensors",
+        "3_triplet.safetensors",
+        "best.safetensors",
+        "last.safetensors",
+    ]
+    assert not list(finished.rglob("*.tmp"))
+    result = result_of(finished)
+    assert (result["schema"], result["name"], result["dataset"], result["split"]) == (1, "tiny", "folder", "ratio")
+    assert (result["backbone"], result["pretrained"], result["seed"]) == ("conv4", None, 0)
+    assert {"paddle", "ppfsl"} <= set(result["versions"])
+    page = (finished / "report.html").read_text(encoding="utf-8")
+    for text in ("everything", "class05", "transductive", "data:image/png;base64"):
+        assert text in page
+
+
+def test_every_adaptation_is_scored_on_every_shot_and_on_the_support_set(finished: Path) -> None:
+    found = [
+        (entry["adaptation"], entry["shot"], entry["episodes"], entry["support_set"])
+        for entry in result_of(finished)["evaluations"]
+    ]
+    assert found == [
+        (label, *row) for label in LABELS for row in ((1, 10, False), (5, 10, False), (5, 1, True))
+    ]  # fmt: skip
+
+
+def test_only_rows_that_saw_the_queries_are_called_transductive(finished: Path) -> None:
+    flags = {(entry["adaptation"], entry["transductive"]) for entry in result_of(finished)["evaluations"]}
+    assert flags == {
+        ("class_mean", False),
+        ("inductive", False),
+        ("transductive", True),
+        ("random", False),
+        ("everything", False),
+    }
+
+
+def test_metrics_name_every_stage_and_count_steps_and_epochs_over_all_of_them(finished: Path) -> None:
+    rows = [json.loads(line) for line in (finished / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
+    assert [row["step"] for row in rows] == sorted(row["step"] for row in rows)
+    for stage, epochs in (("1_cross_entropy", {1, 2}), ("2_cosine", {3, 4}), ("3_triplet", {5, 6})):
+        for name in (f"{stage}/loss", f"{stage}/learning_rate", f"{stage}/accuracy_3way_1shot"):
+            assert {row["epoch"] for row in rows if row["name"] == name} == epochs, name
+    # 72 base images: 4 batches of 16, 6 of 3 x 4, 6 of 4 x 3.
+    assert rows[-1]["step"] == 2 * (4 + 6 + 6)
+    rates = [row["value"] for row in rows if row["name"] == "1_cross_entropy/learning_rate"]
+    np.testing.assert_allclose(rates, [1e-3, 1e-4])
+
+
+def test_all_shots_pose_the_same_queries(finished: Path, whole_tree: Tree) -> None:
+    config = configured(whole_tree, finished)
+    data = pipeline.open_data(config)
+    one, five = (list(results.episode_sampler(config, data, shot).take(10)) for shot in (1, 5))
+    for small, large in zip(one, five, strict=True):
+        np.testing.assert_array_equal(small.query, large.query)
+        np.testing.assert_array_equal(small.support, large.support[:, :1])
+    for label in ("class_mean", "everything"):
+        first, second, _ = (entry for entry in result_of(finished)["evaluations"] if entry["adaptation"] == label)
+        assert [(row["label"], row["total"]) for row in first["per_class"]] == [
+            (row["label"], row["total"]) for row in second["per_class"]
+        ]
+
+
+def test_class_mean_rows_are_those_of_the_best_checkpoint_by_plain_arithmetic(finished: Path, whole_tree: Tree) -> None:
+    config = configured(whole_tree, finished)
+    data = pipeline.open_data(config)
+    embedder = load_embedder(finished / "checkpoints" / "best.safetensors")
+    embedder.eval()
+    with paddle.no_grad():
+        embeddings = embedder(paddle.to_tensor(data.table.images.transpose(0, 3, 1, 2).astype(np.float32))).numpy()
+    fixed = as_episode(load_support_set(finished / "support_set.json"), data.table)
+    rows = [entry for entry in result_of(finished)["evaluations"] if entry["adaptation"] == "class_mean"]
+    for shot, entry in zip((1, 5, None), rows, strict=True):
+        episodes = [fixed] if shot is None else list(results.episode_sampler(config, data, shot).take(10))
+        right = []
+        for episode in episodes:
+            means = np.stack([embeddings[images].mean(0) for images in episode.support])
+            means /= np.linalg.norm(means, axis=1, keepdims=True)
+            answers = (embeddings[episode.query] @ means.T).argmax(-1)
+            right.append((answers == np.arange(3)[:, None]).mean())
+        assert entry["accuracy"] == pytest.approx(np.mean(right), abs=1.5 / (len(episodes) * 12))
+        assert entry["ci95"] == pytest.approx(1.96 * np.std(right) / np.sqrt(len(episodes)), abs=0.02)
+
+
+def test_running_again_repeats_nothing(
+    finished: Path,
+    run_again: Path,
+    whole_tree: Tree,
+    no_training: None,
+    evaluated: list[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(results, "git_revision", lambda: result_of(finished)["git"])
+    before = contents(run_again)
+    pipeline.run(configured(whole_tree, run_again), "tiny")
+    assert evaluated == []
+    after = contents(run_again)
+    for name in before:
+        # The run's own path is in config.yaml, VisualDL's file is named after the time of its opening.
+        if name != "config.yaml" and "vdlrecords" not in name:
+            assert after[name] == before[name], name
+    assert len(after) == len(before)
+
+
+def test_the_resolved_configuration_gives_the_same_run(
+    finished: Path, tmp_path: Path, quiet: None, whole_tree: Tree
+) -> None:
+    assert load_config(finished / "config.yaml") == configured(whole_tree, finished)
+    again = load_config(finished / "config.yaml", [f"output_dir={tmp_path / 'again'}"])
+    pipeline.run(again, "tiny")
+    assert timeless(result_of(tmp_path / "again")) == timeless(result_of(finished))
+    first, second = (folder / "support_set.json" for folder in (finished, tmp_path / "again"))
+    assert first.read_bytes() == second.read_bytes()
+    for name in ("last", "best", "2_cosine"):
+        one, two = (load_checkpoint(f / "checkpoints" / f"{name}.safetensors") for f in (finished, tmp_path / "again"))
+        assert set(one.weights) == set(two.weights)
+        assert all(np.array_equal(one.weights[key], two.weights[key]) for key in one.weights)
+
+
+def test_another_seed_gives_another_run(tiny_tree: Callable[[], Tree], tmp_path: Path, quiet: None) -> None:
+    accuracies = []
+    for seed in (0, 1):
+        folder = pipeline.run(configured({**tiny_tree(), "seed": seed}, tmp_path / str(seed)), "tiny")
+        accuracies.append([entry["confusion"] for entry in result_of(folder)["evaluations"]])
+    assert accuracies[0] != accuracies[1]
+
+
+def test_other_episodes_are_evaluated_without_training(
+    run_again: Path, whole_tree: Tree, no_training: None, evaluated: list[str]
+) -> None:
+    old = result_of(run_again)["evaluations"]
+    pipeline.run(configured(changed(whole_tree, "evaluation.episodes", 11), run_again), "tiny")
+    assert len(evaluated) == 2 * len(ADAPTATIONS)
+    new = result_of(run_again)["evaluations"]
+    assert [entry["episodes"] for entry in new] == [11, 11, 1] * len(ADAPTATIONS)
+    assert new[2::3] == old[2::3], "the support set's rows stand"
+
+
+def test_a_new_adaptation_alone_is_evaluated(
+    run_again: Path, whole_tree: Tree, no_training: None, evaluated: list[str]
+) -> None:
+    old = result_of(run_again)["evaluations"]
+    tree = {**whole_tree, "adaptations": [{"name": "class_mean", "label": "new", "scale": 5.0}, *ADAPTATIONS]}
+    pipeline.run(configured(tree, run_again), "tiny")
+    assert evaluated == ["new, 1-shot", "new, 5-shot", "new, support set"]
+    assert result_of(run_again)["evaluations"][3:] == old
+
+
+def test_a_new_shot_alone_is_evaluated(
+    run_again: Path, whole_tree: Tree, no_training: None, evaluated: list[str]
+) -> None:
+    old = result_of(run_again)["evaluations"]
+    pipeline.run(configured(changed(whole_tree, "evaluation.shot", [1, 5, 6]), run_again), "tiny")
+    # The support set has as many shots as the largest episodes, hence is another one.
+    assert evaluated == [f"{title}, {task}" for title in LABELS for task in ("6-shot", "support set")]
+    new = result_of(run_again)["evaluations"]
+    assert [entry for entry in new if entry["shot"] != 6] == [entry for entry in old if not entry["support_set"]]
+
+
+def test_a_row_that_is_no_longer_asked_for_goes(
+    run_again: Path, whole_tree: Tree, no_training: None, evaluated: list[str]
+) -> None:
+    old = result_of(run_again)["evaluations"]
+    pipeline.run(configured({**whole_tree, "adaptations": ADAPTATIONS[:1]}, run_again), "tiny")
+    assert evaluated == []
+    assert result_of(run_again)["evaluations"] == old[:3]
+
+
+def test_a_run_killed_while_it_evaluates_loses_no_row(
+    run_again: Path, whole_tree: Tree, no_training: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old = result_of(run_again)["evaluations"]
+    really, left = results.evaluate, [2]
+
+    def killed(*arguments: Any) -> Any:
+        if not left[0]:
+            raise KeyboardInterrupt
+        left[0] -= 1
+        return really(*arguments)
+
+    monkeypatch.setattr(results, "evaluate", killed)
+    tree = {**whole_tree, "adaptations": [{"name": "class_mean", "label": "new"}, *ADAPTATIONS]}
+    with pytest.raises(KeyboardInterrupt):
+        pipeline.run(configured(tree, run_again), "tiny")
+    found = result_of(run_again)["evaluations"]
+    assert [entry["adaptation"] for entry in found[:2]] == ["new", "new"]
+    assert found[2:] == old
+    left[0] = 1
+    pipeline.run(configured(tree, run_again), "tiny")
+    assert result_of(run_again)["evaluations"][:2] == found[:2]
+    assert len(result_of(run_again)["evaluations"]) == len(old) + 3
+
+
+def test_a_renamed_class_is_evaluated_under_its_new_name(
+    tiny_tree: Callable[[], Tree], own_photographs: Path, tmp_path: Path, quiet: None
+) -> None:
+    config = configured(changed(tiny_tree(), "data.folder", str(own_photographs)), tmp_path / "run")
+    pipeline.run(config, "tiny")
+    names = {row["name"] for row in result_of(tmp_path / "run")["evaluations"][0]["per_class"]}
+    for name in sorted(names):
+        (own_photographs / name).rename(own_photographs / f"{name} renamed")  # the order stays
+    pipeline.run(config, "tiny")
+    for entry in result_of(tmp_path / "run")["evaluations"]:
+        assert {row["name"] for row in entry["per_class"]} == {f"{name} renamed" for name in names}
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("seed", 1),
+        ("data.split_seed", 1),
+        ("data.image_size", 20),
+        ("backbone.width", 5),
+        ("validation.episodes", 11),
+        ("pretrain.0.optimizer", {"lr": 0.5}),
+        ("pretrain.0.schedule.milestones", [1, 2]),
+        ("pretrain.1.epochs", 3),
+        ("pretrain", STAGES[:2]),
+        ("pretrain", [*STAGES, STAGES[0]]),
+    ],
+)
+def test_another_training_in_the_same_folder_is_refused_and_changes_nothing(
+    run_again: Path, whole_tree: Tree, key: str, value: Any
+) -> None:
+    before = contents(run_again)
+    with pytest.raises(UserError) as caught:
+        pipeline.run(configured(changed(whole_tree, key, value), run_again), "tiny")
+    message = str(caught.value)
+    assert message.startswith(f"{run_again} holds a run with ")
+    assert "choose another output_dir" in message
+    assert "\n" not in message
+    if isinstance(value, int):
+        assert f"with {key} = " in message or key == "data.image_size"  # other pixels: the data's hash comes first
+    assert contents(run_again) == before
+
+
+def test_a_split_file_that_has_changed_is_refused(tiny_tree: Callable[[], Tree], tmp_path: Path, quiet: None) -> None:
+    split = tmp_path / "own.json"
+    parts = {"base": [1, 2, 3, 4, 5, 6], "validation": [7, 8, 9], "novel": [10, 11, 12]}
+    split.write_text(json.dumps(parts), encoding="utf-8")
+    config = configured(changed(tiny_tree(), "data.split", str(split)), tmp_path / "run")
+    pipeline.run(config, "tiny")
+    assert result_of(tmp_path / "run")["split"] == "own"
+    assert {row["label"] for row in result_of(tmp_path / "run")["evaluations"][0]["per_class"]} == {10, 11, 12}
+    split.write_text(json.dumps({**parts, "base": [1, 2, 3, 10, 11, 12], "novel": [4, 5, 6]}), encoding="utf-8")
+    with pytest.raises(UserError, match=r"holds a run with data\.split\.sha256"):
+        pipeline.run(config, "tiny")
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"evaluation.way": 4}, "4-way episodes need 4 classes"),
+        ({"evaluation.shot": [1, 10]}, "12 images"),
+        ({"evaluation.support_set": {"way": 4}}, "4-way support set"),
+        ({"evaluation.support_set": {"classes": [1, 5, 99]}}, "class 99"),
+        ({"evaluation.part": "validation", "data.split_ratio": [0.5, 0, 0.5]}, "there are 0"),
+        ({"validation.query": 20}, "lower validation.shot or validation.query"),
+        ({"validation.way": 4}, "validation: 4-way"),
+        ({"data.split_ratio": [0, 0.5, 0.5]}, "needs two base classes, but there are 0"),
+        ({"data.split_ratio": [0.1, 0.4, 0.5]}, "needs two base classes, but there are 1"),
+        ({"pretrain.2.objective.classes_per_batch": 9}, "3_triplet: classes_per_batch is 9"),
+        ({"pretrain.2.objective.images_per_class": 13}, "3_triplet: "),
+        ({"backbone.name": "resnet12", "backbone.width": None, "backbone.pretrained": "absent.safetensors"}, "absent"),
+        ({"backbone.pretrained": "imagenet"}, "no ImageNet weights for conv4"),
+        ({"device": "gpu:7"}, "device: gpu:7"),
+    ],
+)
+def test_what_cannot_work_is_refused_before_anything_is_written(
+    whole_tree: Tree, tmp_path: Path, quiet: None, changes: Tree, words: str
+) -> None:
+    tree = whole_tree
+    for key, value in changes.items():
+        tree = changed(tree, key, value)
+    with pytest.raises(UserError) as caught:
+        pipeline.run(configured(tree, tmp_path / "run"), "tiny")
+    assert words in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_run_that_never_finished_an_epoch_binds_nobody(
+    tiny_tree: Callable[[], Tree], tmp_path: Path, quiet: None
+) -> None:
+    wrong = changed(tiny_tree(), "pretrain.0.optimizer", {"name": "sgd", "lr": 1e30})
+    with pytest.raises(UserError, match="not finite at step 2 of epoch 1"):
+        pipeline.run(configured(wrong, tmp_path / "run"), "tiny")
+    config = configured(tiny_tree(), tmp_path / "run")
+    pipeline.run(config, "tiny")
+    pipeline.run(configured(tiny_tree(), tmp_path / "fresh"), "tiny")
+    assert load_config(tmp_path / "run" / "config.yaml") == config
+    assert timeless(result_of(tmp_path / "run")) == timeless(result_of(tmp_path / "fresh"))
+
+
+def test_numbers_that_are_not_finite_reach_no_checkpoint(
+    tiny_tree: Callable[[], Tree], tmp_path: Path, quiet: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Here a statistic of a batch norm, in which the loss of a training step would not show."""
+    really = pretrain.Stage.run_epoch
+
+    def spoiling(self: Any, epoch: int) -> Any:
+        yield from really(self, epoch)
+        if epoch == 1:
+            variance = next(v for name, v in self.embedder.state_dict().items() if name.endswith("_variance"))
+            variance.set_value(paddle.full_like(variance, float("inf")))
+
+    monkeypatch.setattr(pretrain.Stage, "run_epoch", spoiling)
+    config = configured(changed(tiny_tree(), "pretrain.0.epochs", 3), tmp_path / "run")
+    with pytest.raises(UserError, match="the loss is not finite at the end of epoch 2; the last good checkpoint is"):
+        pipeline.run(config, "tiny")
+    for name in ("last", "best"):
+        checkpoint = load_checkpoint(tmp_path / "run" / "checkpoints" / f"{name}.safetensors")
+        assert checkpoint.facts["progress"]["epochs"] == 1
+        assert all(np.isfinite(array).all() for array in checkpoint.weights.values())
+
+
+def test_config_yaml_is_there_while_training_runs(
+    tiny_tree: Callable[[], Tree], tmp_path: Path, quiet: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def killed(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(pretrain, "_run_epoch", killed)
+    config = configured(tiny_tree(), tmp_path / "run")
+    with pytest.raises(KeyboardInterrupt):
+        pipeline.run(config, "tiny")
+    assert load_config(tmp_path / "run" / "config.yaml") == config
+
+
+def test_without_training_the_initial_weights_are_evaluated(
+    tiny_tree: Callable[[], Tree], tmp_path: Path, departures: Callable[[Path], list[str]]
+) -> None:
+    config = configured({**tiny_tree(), "pretrain": []}, tmp_path / "run")
+    pipeline.run(config, "tiny")
+    assert departures(tmp_path / "run") == []
+    assert (tmp_path / "run" / "metrics.jsonl").read_bytes() == b""
+    assert result_of(tmp_path / "run")["stages"] == []
+
+
+def test_tuning_the_embedder_does_not_depend_on_what_the_last_stage_froze(
+    tiny_tree: Callable[[], Tree], tmp_path: Path, quiet: None
+) -> None:
+    tree = changed(tiny_tree(), "pretrain.0.trainable", "projection")
+    tree["adaptations"] = [{"name": "finetune", "trainable": "all", "steps": 3, "optimizer": {"lr": 0.1}}]
+    config = configured(tree, tmp_path / "run")
+    pipeline.run(config, "tiny")
+    after_training = result_of(tmp_path / "run")
+    (tmp_path / "run" / "result.json").unlink()
+    pipeline.run(config, "tiny")
+    assert timeless(result_of(tmp_path / "run")) == timeless(after_training)
+
+
+@pytest.mark.parametrize("text", ["{}", '{"evaluations": [{}]}', '{"evaluations": 3}', "[", ""])
+def test_a_damaged_result_is_named(run_again: Path, whole_tree: Tree, text: str) -> None:
+    write_text(run_again / "result.json", text)
+    with pytest.raises(UserError, match=r"result\.json cannot be used"):
+        pipeline.run(configured(whole_tree, run_again), "tiny")
+
+
+def test_output_goes_below_output_unless_the_configuration_says_where() -> None:
+    assert pipeline.run_folder(Config(), "flowers102/article") == Path("output/flowers102/article")
+    assert pipeline.run_folder(Config(output_dir="here"), "flowers102/article") == Path("here")
+
+
+@pytest.mark.slow
+@pytest.mark.real_data
+def test_one_step_on_the_real_flowers_with_both_splits(
+    tmp_path: Path, image_cache: Path, departures: Callable[[Path], list[str]]
+) -> None:
+    if "PPFSL_DATA" not in os.environ:
+        pytest.skip("PPFSL_DATA is not set, so there are no photographs")
+    for split, novel, train in (("metadataset", 16, 71), ("fsl_ssl", 25, 51)):
+        tree: Tree = {
+            "data": {"name": "flowers102", "split": split, "image_size": 16, "cache_dir": str(image_cache)},
+            "backbone": {"name": "conv4", "width": 4, "projection": 6},
+            "pretrain": [{"objective": {"name": "cross_entropy", "batch_size": 8}, "epochs": 1, "steps_per_epoch": 1}],
+            "validation": {"episodes": 2},
+            "evaluation": {"episodes": 40},
+        }
+        run = pipeline.run(configured(tree, tmp_path / split), f"flowers102/{split}")
+        assert departures(run) == []
+        result = result_of(run)
+        assert (result["dataset"], result["split"], result["name"]) == ("flowers102", split, f"flowers102/{split}")
+        labels = {row["label"] for row in result["evaluations"][0]["per_class"]}
+        parts = load_split("flowers102", split)
+        assert labels <= set(parts.novel.classes)
+        assert (len(labels), len(parts.base.classes)) == (novel, train)
+        last = load_checkpoint(run / "checkpoints" / "last.safetensors")
+        assert (last.facts["trained_on"]["data.split"], last.facts["progress"]["steps"]) == (split, 1)

@@ -1,0 +1,81 @@
+"""tools/eval.py: a checkpoint on the episodes of a configuration."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+Tree = dict[str, Any]
+TOOLS = Path(__file__).parents[2] / "tools"
+
+
+def tool(name: str, cwd: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, str(TOOLS / f"{name}.py"), "-c", "tiny.yaml", *arguments]
+    environment = {key: value for key, value in os.environ.items() if key != "PPFSL_DATA"}
+    return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=600)
+
+
+@pytest.fixture(scope="module")
+def place(tiny_tree: Callable[[], Tree], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a configuration and, below `output`, its run."""
+    folder = tmp_path_factory.mktemp("place")
+    (folder / "tiny.yaml").write_text(yaml.safe_dump(tiny_tree()), encoding="utf-8")
+    done = tool("train", folder)
+    assert done.returncode == 0, done.stderr
+    return folder
+
+
+def scores(folder: Path) -> list[Any]:
+    result = json.loads((folder / "result.json").read_text(encoding="utf-8"))
+    return [{**entry, "seconds": 0} for entry in result["evaluations"]]
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
+
+
+def test_the_best_checkpoint_scores_what_the_run_scored_and_the_run_stays_as_it_was(place: Path) -> None:
+    run = place / "output" / "tiny"
+    before = contents(run)
+    done = tool("eval", place, "--checkpoint", "output/tiny/checkpoints/best.safetensors")
+    assert done.returncode == 0, done.stderr
+    assert contents(run) == before
+    evaluated = run / "eval_best"
+    assert scores(evaluated) == scores(run)
+    assert {path.name for path in evaluated.iterdir()} == {
+        "config.yaml", "support_set.json", "result.json", "report.html", "vdl",
+    }  # fmt: skip
+    assert "report: output/tiny/eval_best/report.html" in done.stderr
+    assert "class_mean" in done.stdout
+
+
+@pytest.mark.parametrize("output_dir", ["output/tiny", "elsewhere"])
+def test_other_episodes_go_beside_those_of_the_run(place: Path, output_dir: str) -> None:
+    run = place / "output" / "tiny"
+    before = contents(run)
+    overrides = ["evaluation.part=validation", "evaluation.shot=2", "evaluation.episodes=7", f"output_dir={output_dir}"]
+    arguments = [part for override in overrides for part in ("-o", override)]
+    done = tool("eval", place, *arguments, "--checkpoint", "output/tiny/checkpoints/last.safetensors")
+    assert done.returncode == 0, done.stderr
+    assert contents(run) == before, "the results of the run were replaced"
+    folder = place / (output_dir if output_dir == "elsewhere" else "output/tiny/eval_last")
+    found = [(entry["part"], entry["shot"], entry["episodes"]) for entry in scores(folder)]
+    assert found == [("validation", 2, 7), ("validation", 2, 1)]
+
+
+def test_a_checkpoint_brings_its_own_architecture(place: Path) -> None:
+    done = tool(
+        "eval", place, "-o", "backbone={name: resnet18, projection: none}", "-o", "output_dir=other",
+        "--checkpoint", "output/tiny/checkpoints/best.safetensors",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert json.loads((place / "other" / "result.json").read_text(encoding="utf-8"))["backbone"] == "conv4"
+    assert [entry["accuracy"] for entry in scores(place / "other")] == [
+        entry["accuracy"] for entry in scores(place / "output" / "tiny")
+    ]

@@ -1,0 +1,332 @@
+"""One stage of training: what changes, what stays bit by bit, and that it can be interrupted between epochs."""
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import paddle
+import pytest
+
+from ppfsl.backbones.embedder import Architecture, Embedder, build_embedder
+from ppfsl.backbones.weights import load_strictly
+from ppfsl.config import AugmentationConfig, StageConfig
+from ppfsl.data.augmentation import augment
+from ppfsl.data.table import ImageTable
+from ppfsl.errors import UserError
+from ppfsl.randomness import generator
+from ppfsl.training.checkpoint import weights_of
+from ppfsl.training.stage import NonFiniteLossError, Stage, Step, base_labels
+
+SIDE, CLASSES, EACH = 18, 5, 6
+ARCHITECTURE = Architecture("conv4", 16, 3, 6, "unit", (("width", 4),))
+CROSS_ENTROPY = {"name": "cross_entropy", "batch_size": 8}
+TRIPLET = {"name": "triplet", "mining": "random", "classes_per_batch": 3, "images_per_class": 3}
+Weights = dict[str, np.ndarray]
+
+
+@pytest.fixture(scope="module")
+def table() -> ImageTable:
+    """Noise about a colour per class; labels 10, 20, ..., the rows shuffled."""
+    rng = generator(0, "table")
+    labels = rng.permutation(np.repeat(10 * np.arange(1, CLASSES + 1), EACH))
+    colours = rng.integers(60, 200, (CLASSES + 1, 1, 1, 3))[labels // 10]
+    images = colours + rng.integers(-50, 50, (len(labels), SIDE, SIDE, 3))
+    return ImageTable(
+        name="toy",
+        images=images.astype(np.uint8),
+        labels=labels,
+        class_names={int(label): str(label) for label in labels},
+        files=tuple(map(str, range(len(labels)))),
+        lists={},
+        hash="0" * 64,
+    )
+
+
+@pytest.fixture(scope="module")
+def rows(table: ImageTable) -> np.ndarray:
+    """The images of all classes but label 20."""
+    return np.flatnonzero(table.labels != 20)
+
+
+def config(**changes: Any) -> StageConfig:
+    return StageConfig.model_validate({"objective": CROSS_ENTROPY, "epochs": 4, "steps_per_epoch": 2, **changes})
+
+
+def stage_of(
+    table: ImageTable, rows: np.ndarray, config: StageConfig, seed: int = 0, architecture: Architecture = ARCHITECTURE
+) -> Stage:
+    return Stage(config, build_embedder(architecture, 0), table, rows, seed)
+
+
+def train(stage: Stage, epochs: range) -> list[Step]:
+    return [step for epoch in epochs for step in stage.run_epoch(epoch)]
+
+
+def all_weights(stage: Stage) -> Weights:
+    head = stage.objective.head
+    own = {} if head is None else {f"head.{name}": value.numpy().copy() for name, value in head.state_dict().items()}
+    return {**weights_of(stage.embedder), **own}
+
+
+def changed(before: Weights, after: Weights) -> set[str]:
+    return {name for name, value in before.items() if not np.array_equal(value, after[name])}
+
+
+def same(one: Weights, two: Weights) -> bool:
+    return one.keys() == two.keys() and not changed(one, two)
+
+
+# --- what learns
+
+
+@pytest.mark.parametrize("augmentation", [{}, {"crop": "random", "flip": True}], ids=["plain", "augmented"])
+@pytest.mark.parametrize(
+    ("trainable", "beginnings"),
+    [
+        ("all", ("backbone.", "projection.", "head.")),
+        ("last_block", ("backbone.blocks.3.", "projection.", "head.")),
+        ("projection", ("projection.", "head.")),
+        ("head", ("head.",)),
+    ],
+)
+def test_exactly_what_is_trainable_changes(
+    table: ImageTable, rows: np.ndarray, trainable: str, beginnings: tuple[str, ...], augmentation: dict[str, Any]
+) -> None:
+    decay = {"name": "adamw", "lr": 0.01, "weight_decay": 0.1}
+    stage = stage_of(table, rows, config(trainable=trainable, augmentation=augmentation, optimizer=decay))
+    before = all_weights(stage)
+    train(stage, range(2))
+    expected = {name for name in before if name.startswith(beginnings)}
+    assert changed(before, all_weights(stage)) == expected
+    for name, parameter in stage.embedder.named_parameters():
+        assert name in expected or parameter.grad is None  # no time is spent on what does not learn
+    if trainable in ("all", "last_block"):
+        assert any(name.endswith("_variance") for name in expected)
+
+
+@pytest.mark.parametrize("trainable", ["all", "last_block"])
+def test_backbone_without_projection_learns(table: ImageTable, rows: np.ndarray, trainable: str) -> None:
+    stage = stage_of(table, rows, config(trainable=trainable), architecture=replace(ARCHITECTURE, projection=None))
+    before = all_weights(stage)
+    train(stage, range(1))
+    start = "backbone." if trainable == "all" else "backbone.blocks.3."
+    assert changed(before, all_weights(stage)) == {name for name in before if name.startswith((start, "head."))}
+
+
+def test_objectives_without_head_train_the_embedder(table: ImageTable, rows: np.ndarray) -> None:
+    stage = stage_of(table, rows, config(objective=TRIPLET))
+    before = all_weights(stage)
+    train(stage, range(1))
+    assert {"projection.weight", "backbone.blocks.0.0.weight"} <= changed(before, all_weights(stage))
+    assert not any(name.startswith("head.") for name in before)
+
+
+def test_later_stage_thaws_what_an_earlier_one_froze(table: ImageTable, rows: np.ndarray) -> None:
+    first = stage_of(table, rows, config(trainable="head"))
+    train(first, range(1))
+    second = Stage(config(), first.embedder, table, rows, 1)
+    before = all_weights(second)
+    train(second, range(1))
+    assert changed(before, all_weights(second)) == set(before)
+
+
+def test_base_images_alone_are_seen() -> None:
+    seen: list[int] = []
+
+    class Images(np.ndarray):
+        def __getitem__(self, key: Any) -> Any:
+            if isinstance(key, np.ndarray):
+                seen.extend(key.tolist())
+            return super().__getitem__(key)
+
+    labels = np.repeat([3, 1, 7, 5], 6)
+    images = generator(0, "images").integers(0, 256, (24, SIDE, SIDE, 3)).astype(np.uint8)
+    names = {int(label): str(label) for label in labels}
+    table = ImageTable("toy", images.view(Images), labels, names, tuple(map(str, range(24))), {}, "0" * 64)
+    base = np.flatnonzero(np.isin(labels, [3, 7]))
+    objective = {"name": "cross_entropy", "batch_size": 4}
+    train(stage_of(table, base, config(objective=objective, steps_per_epoch=3)), range(1))
+    assert sorted(seen) == base.tolist()
+
+
+def test_labels_are_numbered_in_their_order(table: ImageTable, rows: np.ndarray) -> None:
+    labels = base_labels(table, rows)
+    assert labels.dtype == np.int64
+    numbers = {10: 0, 30: 1, 40: 2, 50: 3}
+    assert labels.tolist() == [numbers[label] for label in table.labels[rows].tolist()]
+
+
+# --- steps
+
+
+def test_steps_say_what_they_did(table: ImageTable, rows: np.ndarray) -> None:
+    schedule = {"name": "step", "milestones": [1], "gamma": 0.1}
+    stage = stage_of(table, rows, config(schedule=schedule, optimizer={"name": "sgd", "lr": 0.5}))
+    assert stage.steps_per_epoch == 2
+    steps = train(stage, range(2))
+    assert [step.learning_rate for step in steps] == pytest.approx([0.5, 0.5, 0.05, 0.05])
+    assert [step.images for step in steps] == [8] * 4
+    assert all(step.terms.keys() == {"loss", "accuracy"} for step in steps)
+
+
+def test_rate_of_a_step_is_the_one_applied(table: ImageTable, rows: np.ndarray) -> None:
+    # The bias of a linear classifier moves by the rate times the mean of (target - probability).
+    settings = config(trainable="head", optimizer={"name": "sgd", "lr": 0.5}, schedule={"warmup_epochs": 1})
+    stage = stage_of(table, rows, settings)
+    head = stage.objective.head
+    assert isinstance(head, paddle.nn.Linear)
+    head.weight.set_value(paddle.zeros_like(head.weight))
+    step = next(stage.run_epoch(0))
+    assert step.learning_rate == pytest.approx(0.5 / 3)
+    batch = next(iter(stage.objective.batches(0, 1)))
+    target = np.bincount(base_labels(table, rows)[batch], minlength=4) / 8
+    np.testing.assert_allclose(head.bias.numpy(), step.learning_rate * (target - 1 / 4), atol=1e-6)
+    assert step.terms["loss"] == pytest.approx(np.log(4), rel=1e-5)
+
+
+def test_default_epoch_shows_every_image_about_once(table: ImageTable, rows: np.ndarray) -> None:
+    stage = stage_of(table, rows, config(steps_per_epoch=None))
+    assert stage.steps_per_epoch == len(rows) // 8
+    assert len(list(stage.run_epoch(0))) == len(rows) // 8
+
+
+def test_loss_falls(table: ImageTable, rows: np.ndarray) -> None:
+    stage = stage_of(table, rows, config(epochs=15, optimizer={"name": "adam", "lr": 0.01}))
+    losses = [step.terms["loss"] for step in train(stage, range(15))]
+    assert np.mean(losses[-4:]) < 0.5 * np.mean(losses[:4])
+
+
+def test_training_is_a_pure_function_of_the_seed(table: ImageTable, rows: np.ndarray) -> None:
+    ends = []
+    for seed in (0, 0, 1):
+        stage = stage_of(table, rows, config(augmentation={"crop": "resized", "jitter": 0.3}), seed)
+        train(stage, range(2))
+        ends.append(all_weights(stage))
+        paddle.seed(seed + 5)
+    assert same(ends[0], ends[1])
+    assert not same(ends[0], ends[2])
+
+
+def test_every_batch_has_chance_of_its_own(
+    table: ImageTable, rows: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn: list[float] = []
+
+    def remember(images: np.ndarray, size: int, config: AugmentationConfig, rng: np.random.Generator) -> np.ndarray:
+        drawn.append(rng.random())
+        return augment(images, size, config, rng)
+
+    monkeypatch.setattr("ppfsl.training.stage.augment", remember)
+    for seed in (0, 1):
+        train(stage_of(table, rows, config(), seed), range(3))
+    assert len(set(drawn)) == len(drawn) == 2 * 3 * 2
+
+
+@pytest.mark.parametrize("trainable", ["projection", "head"])
+def test_features_computed_once_equal_live_ones(table: ImageTable, rows: np.ndarray, trainable: str) -> None:
+    ends, losses = [], []
+    for live in (False, True):
+        stage = stage_of(table, rows, config(trainable=trainable, optimizer={"name": "sgd", "lr": 0.1}))
+        assert stage._features is not None
+        assert stage._features.shape == (len(rows), 4)
+        if live:
+            stage._features = None
+        losses.append([step.terms["loss"] for step in train(stage, range(4))])
+        ends.append(all_weights(stage))
+    np.testing.assert_allclose(losses[0], losses[1], rtol=1e-4)
+    for name, value in ends[0].items():
+        np.testing.assert_allclose(value, ends[1][name], rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("trainable", "augmentation"), [("all", {}), ("last_block", {}), ("projection", {"flip": True})]
+)
+def test_features_that_change_are_not_kept(
+    table: ImageTable, rows: np.ndarray, trainable: str, augmentation: dict[str, Any]
+) -> None:
+    assert stage_of(table, rows, config(trainable=trainable, augmentation=augmentation))._features is None
+
+
+# --- interruption
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "adamw", "momentum", "sgd"])
+@pytest.mark.parametrize(
+    ("objective", "trainable"),
+    [(CROSS_ENTROPY, "all"), (CROSS_ENTROPY, "last_block"), (TRIPLET, "all")],
+    ids=["cross_entropy", "last_block", "triplet"],
+)
+def test_continuation_is_bit_identical(
+    table: ImageTable, rows: np.ndarray, optimizer: str, objective: dict[str, Any], trainable: str
+) -> None:
+    settings = config(
+        objective=objective,
+        trainable=trainable,
+        optimizer={"name": optimizer, "lr": 0.01, "weight_decay": 0.01},
+        schedule={"name": "cosine", "warmup_epochs": 1},
+        augmentation={"crop": "random", "flip": True, "jitter": 0.2},
+        clip_norm=1.0,
+    )
+    # As after an earlier stage of the same process, which gives Paddle's names other counters.
+    straight = stage_of(table, rows, settings)
+    train(straight, range(1))
+    straight = Stage(settings, straight.embedder, table, rows, 3)
+    train(straight, range(2))
+    weights, state = weights_of(straight.embedder), straight.state()
+    expected = [step.terms["loss"] for step in train(straight, range(2, 4))]
+
+    embedder = build_embedder(ARCHITECTURE, 9)
+    load_strictly(embedder, weights, "here")
+    resumed = Stage(settings, embedder, table, rows, 3)
+    resumed.load_state(state)
+    assert [step.terms["loss"] for step in train(resumed, range(2, 4))] == expected
+    assert same(all_weights(resumed), all_weights(straight))
+    assert same(resumed.state(), straight.state())
+
+
+def test_state_is_a_copy(table: ImageTable, rows: np.ndarray) -> None:
+    stage = stage_of(table, rows, config())
+    train(stage, range(1))
+    state = stage.state()
+    kept = {name: value.copy() for name, value in state.items()}
+    train(stage, range(1, 3))
+    assert same(state, kept)
+    assert {"head.weight", "head.bias"} <= set(state)
+    assert any(name.startswith("optimizer.") for name in state)
+
+
+# --- what goes wrong
+
+
+def poison(embedder: Embedder) -> None:
+    embedder.projection.bias.set_value(paddle.full_like(embedder.projection.bias, float("nan")))
+
+
+def test_loss_that_is_not_finite_stops_before_the_step(table: ImageTable, rows: np.ndarray) -> None:
+    stage = stage_of(table, rows, config())
+    train(stage, range(1))
+    poison(stage.embedder)
+    before = all_weights(stage)
+    with pytest.raises(NonFiniteLossError, match=r"^step 1 of epoch 2$"):
+        train(stage, range(1, 2))
+    after = all_weights(stage)
+    assert np.array_equal(before["head.weight"], after["head.weight"])
+
+
+def test_finite_looks_at_weights_and_statistics(table: ImageTable, rows: np.ndarray) -> None:
+    stage = stage_of(table, rows, config())
+    assert stage.finite()
+    poison(stage.embedder)
+    assert not stage.finite()
+    stage = stage_of(table, rows, config())
+    variance = next(value for name, value in stage.embedder.state_dict().items() if name.endswith("_variance"))
+    variance.set_value(paddle.full_like(variance, float("inf")))
+    assert not stage.finite()
+
+
+def test_images_that_cannot_fill_batches_are_refused(table: ImageTable) -> None:
+    with pytest.raises(UserError, match="training needs two base classes, but there are 1"):
+        stage_of(table, np.flatnonzero(table.labels == 10), config())
+    few = np.concatenate([np.flatnonzero(table.labels == label)[:2] for label in (10, 20, 30)])
+    with pytest.raises(UserError, match="triplet batches need two base classes with 3 images or more"):
+        stage_of(table, few, config(objective=TRIPLET))
