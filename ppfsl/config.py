@@ -250,6 +250,8 @@ class FinetuneConfig(Strict):
 class SupportSetConfig(Strict):
     """The one fixed support set of a run and its query list; null: the same as in `evaluation`."""
 
+    file: str | None = None
+    """A support set that `tools/build_support_set.py` wrote; null: draw one by the keys below."""
     way: Annotated[int, Field(strict=True, ge=2)] | None = None
     shot: Count | None = None
     """Null: the greatest of `evaluation.shot`."""
@@ -257,6 +259,12 @@ class SupportSetConfig(Strict):
     classes: tuple[int, ...] | None = None
     """Labels; null: a choice of `way` classes by the seed."""
     seed: Natural = 0
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "SupportSetConfig":
+        if self.file is not None and (self.way, self.shot, self.query, self.classes, self.seed) != (*[None] * 4, 0):
+            raise ValueError("file names a support set that is drawn already; leave out the other keys")
+        return self
 
 
 class EvaluationConfig(Strict):

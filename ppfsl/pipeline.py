@@ -20,7 +20,7 @@ from ppfsl.files import write_text
 from ppfsl.inference.engine import embed
 from ppfsl.progress import say
 from ppfsl.reporting.show import show_run
-from ppfsl.results import Data, Subject, draw_run_support_set, episode_sampler, write_results
+from ppfsl.results import Data, Subject, episode_sampler, run_support_set, write_results
 from ppfsl.runtime import choose_device, peak_memory
 from ppfsl.training.checkpoint import load_checkpoint
 from ppfsl.training.pretrain import Job, check_job, pretrain
@@ -56,7 +56,7 @@ def run(config: Config, name: str, checkpoint: Path | None = None) -> Path:
     else:
         embedder, pretrained = found
         write_text(folder / "config.yaml", to_yaml(config))
-    support_set = draw_run_support_set(config, data)
+    support_set = run_support_set(config, data)
     save_support_set(support_set, folder / "support_set.json")
     embedder.eval()
     embeddings = embed(embedder, data.table.images, data.rows, progress=f"embedding {config.evaluation.part} images")
@@ -83,7 +83,7 @@ def check_episodes(config: Config, data: Data) -> None:
     """
     for shot in config.evaluation.shot:
         episode_sampler(config, data, shot)
-    draw_run_support_set(config, data)
+    run_support_set(config, data)
 
 
 def architecture_of(config: Config) -> Architecture:
@@ -109,7 +109,6 @@ def trained_embedder(config: Config, data: Data, folder: Path) -> Embedder:
         UserError: when the folder holds another run, the weights cannot be had, or the classes are too small.
     """
     embedder = build_embedder(architecture_of(config), config.seed)
-    load_pretrained(embedder, config.backbone.pretrained)
     table, split = data.table, data.split
     validation, base = None, np.empty(0, dtype=np.int64)
     if config.pretrain:
@@ -118,7 +117,8 @@ def trained_embedder(config: Config, data: Data, folder: Path) -> Embedder:
             rows = part_images(table, split, "validation")
             validation = Validation(table, rows, config.validation, config.seed)
     job = Job(config.pretrain, table, base, validation, config.seed, trained_on(config, table), folder)
-    check_job(job, embedder.dim)
+    if not check_job(job, embedder.dim):
+        load_pretrained(embedder, config.backbone.pretrained)
     write_text(folder / "config.yaml", to_yaml(config))
     pretrain(job, embedder)
     return embedder

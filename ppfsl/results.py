@@ -14,8 +14,9 @@ from ppfsl.backbones.embedder import Embedder
 from ppfsl.config import Adaptation, Config
 from ppfsl.data.class_split import ClassSplit
 from ppfsl.data.episodes import Episode, EpisodeSampler
-from ppfsl.data.support_set import SupportSet, as_episode, draw_support_set
+from ppfsl.data.support_set import SupportSet, as_episode, draw_support_set, load_support_set
 from ppfsl.data.table import ImageTable
+from ppfsl.errors import UserError
 from ppfsl.evaluation import Evaluation, Gather, evaluate
 from ppfsl.files import read_json, write_json
 from ppfsl.inference.engine import to_pixels
@@ -49,13 +50,15 @@ class Subject:
     pretrained: str
 
 
-def draw_run_support_set(config: Config, data: Data) -> SupportSet:
-    """The one fixed support set of a run.
+def run_support_set(config: Config, data: Data) -> SupportSet:
+    """The one fixed support set of a run, from its file or drawn.
 
     Raises:
-        UserError: when the data cannot serve it.
+        UserError: when the data cannot serve it, or the file holds images of other classes.
     """
     wanted, evaluation = config.evaluation.support_set, config.evaluation
+    if wanted.file is not None:
+        return _loaded(Path(wanted.file), evaluation.part, data)
     return draw_support_set(
         data.table,
         data.rows,
@@ -67,6 +70,18 @@ def draw_run_support_set(config: Config, data: Data) -> SupportSet:
         part=evaluation.part,
         classes=wanted.classes,
     )
+
+
+def _loaded(path: Path, part: str, data: Data) -> SupportSet:
+    support_set = load_support_set(path)
+    episode = as_episode(support_set, data.table)
+    outside = np.setdiff1d(np.concatenate([episode.support.ravel(), episode.query.ravel()]), data.rows)
+    if len(outside):
+        raise UserError(
+            f"{path}: {data.table.files[outside[0]]} is not among the {part} images of split {data.split.name}; "
+            "draw the support set from that split and part, or set data.split and evaluation.part to its own"
+        )
+    return support_set
 
 
 def episode_sampler(config: Config, data: Data, shot: int) -> EpisodeSampler:

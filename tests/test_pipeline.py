@@ -365,9 +365,52 @@ def test_another_training_in_the_same_folder_is_refused_and_changes_nothing(
     assert message.startswith(f"{run_again} holds a run with ")
     assert "choose another output_dir" in message
     assert "\n" not in message
-    if isinstance(value, int):
-        assert f"with {key} = " in message or key == "data.image_size"  # other pixels: the data's hash comes first
+    if key == "pretrain":
+        assert f"with stages = 3, this one has {len(value)}" in message
+    elif isinstance(value, int):
+        assert f"with {key} = " in message
+        assert f"this one has {value}" in message
     assert contents(run_again) == before
+
+
+def test_other_images_in_the_same_folder_are_refused(
+    tiny_tree: Callable[[], Tree], own_photographs: Path, tmp_path: Path, quiet: None
+) -> None:
+    config = configured(changed(tiny_tree(), "data.folder", str(own_photographs)), tmp_path / "run")
+    pipeline.run(config, "tiny")
+    shutil.copy(own_photographs / "class00" / "00.png", own_photographs / "class00" / "01.png")
+    with pytest.raises(UserError, match="holds a run with other images or labels; choose another output_dir"):
+        pipeline.run(config, "tiny")
+
+
+def test_weights_that_training_began_with_are_needed_no_longer(
+    tiny_tree: Callable[[], Tree], run_again: Path, tmp_path: Path
+) -> None:
+    weights = shutil.copy(run_again / "checkpoints" / "best.safetensors", tmp_path / "weights.safetensors")
+    config = configured(changed(tiny_tree(), "backbone.pretrained", str(weights)), tmp_path / "tuned")
+    pipeline.run(config, "tiny")
+    result = result_of(tmp_path / "tuned")
+    assert result["pretrained"] == "weights.safetensors"
+    Path(weights).unlink()
+    pipeline.run(config, "tiny")
+    assert result_of(tmp_path / "tuned") == {**result, "git": result_of(tmp_path / "tuned")["git"]}
+    with pytest.raises(UserError, match="there is no weights file"):
+        pipeline.run(config.model_copy(update={"output_dir": str(tmp_path / "fresh")}), "tiny")
+    assert not (tmp_path / "fresh").exists()
+
+
+def test_training_begins_with_the_weights_named(tiny_tree: Callable[[], Tree], run_again: Path, tmp_path: Path) -> None:
+    """With a network that is not trained further, they are those of the file, but for the projection."""
+    best = run_again / "checkpoints" / "best.safetensors"
+    tree = {**changed(tiny_tree(), "backbone.pretrained", str(best)), "pretrain": []}
+    pipeline.run(configured(tree, tmp_path / "tuned"), "tiny")
+    old, new = (
+        load_checkpoint(f / "checkpoints" / "best.safetensors").weights for f in (run_again, tmp_path / "tuned")
+    )
+    assert {name for name in old if not np.array_equal(old[name], new[name])} == {
+        "projection.weight",
+        "projection.bias",
+    }
 
 
 def test_a_split_file_that_has_changed_is_refused(tiny_tree: Callable[[], Tree], tmp_path: Path, quiet: None) -> None:

@@ -20,9 +20,9 @@ def main() -> None:
     config, _ = read_config(arguments)
     from ppfsl.data.support_set import save_support_set
     from ppfsl.pipeline import open_data
-    from ppfsl.results import draw_run_support_set
+    from ppfsl.results import run_support_set
 
-    support_set = draw_run_support_set(config, open_data(config))
+    support_set = run_support_set(config, open_data(config))
     save_support_set(support_set, arguments.output)
     names = ", ".join(f"{label} {name}" for label, name in support_set.classes)
     print(

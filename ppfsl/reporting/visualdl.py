@@ -55,21 +55,21 @@ class VisualDL:
         if self._writer:
             self._writer.add_histogram(_tag(tag), np.ravel(values), int(step), buckets=HISTOGRAM_BINS)
 
-    def embeddings(self, tag: str, matrix: np.ndarray, labels: Sequence[str], header: str = "class") -> None:
+    def embeddings(self, tag: str, matrix: np.ndarray, labels: Sequence[str]) -> None:
         """Add embeddings for VisualDL's projector.
 
         Args:
             tag: name of the set.
             matrix: [N, D], one embedding a row.
             labels: N class names.
-            header: what the labels are called.
         """
         if len(matrix) != len(labels):
             raise ValueError(f"{len(matrix)} embeddings, but {len(labels)} labels")
         if self._writer and len(matrix):
             rows = np.asarray(matrix, dtype=np.float64).tolist()
+            # Without a header: the page takes the line of a single column's header for one more label, and gives up.
             names = [printable(label) for label in labels]
-            self._writer.add_embeddings(tag=_tag(tag), mat=rows, metadata=[names], metadata_header=[header])
+            self._writer.add_embeddings(tag=_tag(tag), mat=rows, metadata=names)
 
     def flush(self) -> None:
         """Hand everything to the file system."""

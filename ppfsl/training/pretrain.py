@@ -85,12 +85,15 @@ def stage_name(stages: tuple[StageConfig, ...], index: int) -> str:
     return f"{index + 1}_{stages[index].objective.name}"
 
 
-def check_job(job: Job, dim: int) -> None:
+def check_job(job: Job, dim: int) -> bool:
     """Raise what stands against a job at once, not after hours in its first stages; nothing is written.
 
     Args:
         job: the training.
         dim: dimension of the embedder's output.
+
+    Returns:
+        Whether the job has been begun, so that `pretrain` takes the weights of its folder.
 
     Raises:
         UserError: when the base classes cannot fill a stage's batches, or the folder holds another run.
@@ -101,7 +104,7 @@ def check_job(job: Job, dim: int) -> None:
             build_objective(stage.objective, labels, dim, seed=0)
         except UserError as error:
             raise UserError(f"{stage_name(job.stages, index)}: {error}") from None
-    _last_checkpoint(job)
+    return _last_checkpoint(job) is not None
 
 
 def pretrain(job: Job, embedder: Embedder) -> None:
@@ -147,17 +150,18 @@ def _last_checkpoint(job: Job) -> Checkpoint | None:
         return None
     checkpoint = load_checkpoint(job.last)
     trained_on = dict(checkpoint.facts["trained_on"])
-    for key in [*trained_on, *job.facts]:
-        old, new = trained_on.get(key), job.facts.get(key)
-        if old == new:
-            continue
-        if trained_on["stages"] and not checkpoint.facts["progress"]["epochs"]:
-            return None
-        raise UserError(
-            f"{job.folder} holds a run with {key} = {old!r}, this one has {new!r}; "
-            "choose another output_dir, or remove that folder to start afresh"
-        )
-    return checkpoint
+    differing = [key for key in {*trained_on, *job.facts} if trained_on.get(key) != job.facts.get(key)]
+    if not differing:
+        return checkpoint
+    if trained_on["stages"] and not checkpoint.facts["progress"]["epochs"]:
+        return None
+    # First what explains other differences, last what is explained by them.
+    key = min(differing, key=lambda key: (key != "stages", key == "data.hash", key))
+    what = f"{key} = {trained_on.get(key)!r}, this one has {job.facts.get(key)!r}"
+    raise UserError(
+        f"{job.folder} holds a run with {'other images or labels' if key == 'data.hash' else what}; "
+        "choose another output_dir, or remove that folder to start afresh"
+    )
 
 
 def _run_stage(

@@ -34,6 +34,7 @@ def test_everything_written_can_be_read_back(tmp_path: Path) -> None:
     (embeddings,) = reader.get_data("embeddings", "novel")
     assert [list(e.label) for e in embeddings.embeddings.embeddings] == [["rose"], ["向日葵"]]
     assert [list(e.vectors) for e in embeddings.embeddings.embeddings] == [[1, 0, 0], [0, 1, 0]]
+    assert not embeddings.embeddings.label_meta  # the page counts a single column's header as one more label
 
 
 def decode(png: bytes) -> np.ndarray:
