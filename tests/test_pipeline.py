@@ -383,6 +383,18 @@ def test_other_images_in_the_same_folder_are_refused(
         pipeline.run(config, "tiny")
 
 
+def test_moved_images_are_the_same_images(
+    tiny_tree: Callable[[], Tree], own_photographs: Path, tmp_path: Path, quiet: None, evaluated: list[str]
+) -> None:
+    tree = changed(tiny_tree(), "data.folder", str(own_photographs))
+    pipeline.run(configured(tree, tmp_path / "run"), "tiny")
+    evaluated.clear()
+    own_photographs.rename(tmp_path / "moved")
+    tree["data"] |= {"root": str(tmp_path), "folder": "moved", "cache_dir": str(tmp_path / "other cache")}
+    pipeline.run(configured(tree, tmp_path / "run"), "tiny")
+    assert evaluated == []
+
+
 def test_weights_that_training_began_with_are_needed_no_longer(
     tiny_tree: Callable[[], Tree], run_again: Path, tmp_path: Path
 ) -> None:
