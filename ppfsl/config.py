@@ -6,13 +6,22 @@ Nothing here imports Paddle.
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 Count = Annotated[int, Field(strict=True, ge=1)]
 Natural = Annotated[int, Field(strict=True, ge=0)]
-Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
-Fraction = Annotated[float, Field(ge=0, le=1)]
+
+
+def _no_switch(value: object) -> object:
+    if isinstance(value, bool):
+        raise ValueError(f"must be a number, not {value}")
+    return value
+
+
+Number = Annotated[float, BeforeValidator(_no_switch)]
+Positive = Annotated[Number, Field(gt=0, allow_inf_nan=False)]
+NonNegative = Annotated[Number, Field(ge=0, allow_inf_nan=False)]
+Fraction = Annotated[Number, Field(ge=0, le=1)]
 Switch = Annotated[bool, Field(strict=True)]
 
 
@@ -103,7 +112,7 @@ class CrossEntropyConfig(Strict):
     """linear: on the projected features; cosine: scale x cosine similarity to a weight per class."""
     scale: Positive | None = None
     """Of the cosine classifier, 16 by default."""
-    label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    label_smoothing: Annotated[Number, Field(ge=0, lt=1)] = 0.0
     batch_size: Annotated[int, Field(strict=True, ge=2)] = 64
 
     @model_validator(mode="after")
@@ -138,7 +147,7 @@ class OptimizerConfig(Strict):
     lr: Positive = 1e-3
     weight_decay: NonNegative = 0.0
     """On weights with two dimensions or more; decoupled in adamw, an L2 term in the others."""
-    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
+    momentum: Annotated[Number, Field(ge=0, lt=1)] = 0.9
     """Of `momentum`, with Nesterov's correction."""
 
 
@@ -162,12 +171,13 @@ class AugmentationConfig(Strict):
     """Random changes of training images; the same image never looks the same twice."""
 
     crop: Literal["center", "random", "resized"] = "center"
-    """random: a window of image_size from the cached image, padded by an eighth; resized: a random part, scaled."""
+    """random: a window of image_size from the cached image, which is padded by an eighth where it is no larger;
+    resized: a random part, scaled."""
     crop_area: tuple[Fraction, Fraction] = (0.3, 1.0)
     """resized: least and greatest share of the image's area."""
     flip: Switch = False
     """Left-right, half of the time."""
-    jitter: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    jitter: Annotated[Number, Field(ge=0, lt=1)] = 0.0
     """Brightness, contrast and saturation are each multiplied by a factor within 1 - jitter .. 1 + jitter."""
 
     @property

@@ -436,3 +436,8 @@ def test_requirements_file_lists_the_packages_dependencies() -> None:
     lines = [line.partition("#")[0].strip() for line in (ROOT / "requirements.txt").read_text().splitlines()]
     assert [line for line in lines if line] == expected
     assert all(re.fullmatch(r"[a-z0-9-]+>=[\d.]+", line) for line in expected)
+
+
+def test_a_switch_is_no_number() -> None:
+    with pytest.raises(UserError, match=r"pretrain\.0\.objective\.margin: must be a number, not True"):
+        parse_config({"pretrain": [{"objective": {"name": "triplet", "margin": True}}]}, "x.yaml")

@@ -44,7 +44,8 @@ class EpisodeSampler:
         self, rows: np.ndarray, labels: np.ndarray | Sequence[int], way: int, shot: int, query: int, seed: int
     ) -> None:
         self.way, self.shot, self.query, self.seed = way, shot, query, seed
-        self._rows_of = group_by_class(rows, np.asarray(labels))
+        order = np.argsort(rows)  # so that the caller's order does not matter
+        self._rows_of = group_by_class(np.asarray(rows)[order], np.asarray(labels)[order])
         self._classes = np.asarray(sorted(self._rows_of), dtype=np.int64)
         if len(self._classes) < way:
             raise UserError(f"{way}-way episodes need {way} classes, but there are {len(self._classes)}; lower the way")

@@ -23,17 +23,10 @@ from ppfsl.randomness import generator
 
 
 @dataclass(frozen=True)
-class Finetune:
-    """The fine-tuned head on the embeddings of a frozen embedder, for many episodes at once.
-
-    Attributes:
-        config: initialisation, similarity, entropy, optimizer, steps.
-        seed: of the random initialisation.
-    """
+class _Finetuning:
+    """What both variants say of themselves."""
 
     config: FinetuneConfig
-    seed: int = 0
-    inputs: Literal["embedding"] = "embedding"
 
     @property
     def name(self) -> str:
@@ -44,6 +37,19 @@ class Finetune:
     def transductive(self) -> bool:
         """Whether it minimises the entropy of the queries' predictions."""
         return self.config.entropy == "query"
+
+
+@dataclass(frozen=True)
+class Finetune(_Finetuning):
+    """The fine-tuned head on the embeddings of a frozen embedder, for many episodes at once.
+
+    Attributes:
+        config: initialisation, similarity, entropy, optimizer, steps.
+        seed: of the random initialisation.
+    """
+
+    seed: int = 0
+    inputs: Literal["embedding"] = "embedding"
 
     def adapt(self, support: Support) -> Classifier:
         """Fit one head per episode; the episodes do not influence one another."""
@@ -60,7 +66,7 @@ class Finetune:
 
 
 @dataclass(frozen=True)
-class FinetuneAll:
+class FinetuneAll(_Finetuning):
     """Fine-tuning of head and embedder together, on a copy of the embedder per episode.
 
     Batch norm stays in evaluation mode, since a support set is too small for statistics of its own.
@@ -71,20 +77,9 @@ class FinetuneAll:
         seed: of the random initialisation.
     """
 
-    config: FinetuneConfig
     embedder: Embedder
     seed: int = 0
     inputs: Literal["image"] = "image"
-
-    @property
-    def name(self) -> str:
-        """In reports."""
-        return self.config.label or self.config.name
-
-    @property
-    def transductive(self) -> bool:
-        """Whether it minimises the entropy of the queries' predictions."""
-        return self.config.entropy == "query"
 
     def adapt(self, support: Support) -> Classifier:
         """Fit one embedder and head per episode, one after another."""
