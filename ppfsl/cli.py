@@ -1,6 +1,7 @@
 """What all command lines share: their arguments, and what becomes of the errors that reach them."""
 
 import argparse
+import errno
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -13,7 +14,9 @@ if TYPE_CHECKING:  # pydantic takes a quarter of a second, which --help need not
 
 
 def run(main: Callable[[], None]) -> None:
-    """Run a tool's `main`: a user's mistake becomes one line on stderr and exit status 2, Ctrl-C exits with 130.
+    """Run a tool's `main`: a user's mistake, or a full disk, becomes one line on stderr and exit status 2.
+
+    Ctrl-C exits with 130.
 
     Any other exception is a programming error and keeps its traceback.
     """
@@ -21,6 +24,10 @@ def run(main: Callable[[], None]) -> None:
         main()
     except UserError as error:
         _leave(f"error: {error}", 2)
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        _leave(f"error: {error.strerror}; make room, then the same command goes on from here", 2)
     except KeyboardInterrupt:
         _leave("interrupted; the same command goes on from here", 130)
 

@@ -175,6 +175,8 @@ class AugmentationConfig(Strict):
     resized: a random part, scaled."""
     crop_area: tuple[Fraction, Fraction] = (0.3, 1.0)
     """resized: least and greatest share of the image's area."""
+    rotation: Annotated[Number, Field(ge=0, le=180)] = 0.0
+    """Greatest angle in degrees, to either side, about the image's centre; corners are filled by mirroring."""
     flip: Switch = False
     """Left-right, half of the time."""
     jitter: Annotated[Number, Field(ge=0, lt=1)] = 0.0
@@ -183,7 +185,7 @@ class AugmentationConfig(Strict):
     @property
     def active(self) -> bool:
         """Whether it changes anything."""
-        return self.crop != "center" or self.flip or self.jitter > 0
+        return self.crop != "center" or self.rotation > 0 or self.flip or self.jitter > 0
 
     @model_validator(mode="after")
     def _consistent(self) -> "AugmentationConfig":
@@ -197,7 +199,8 @@ class StageConfig(Strict):
 
     objective: Annotated[CrossEntropyConfig | CosineConfig | TripletConfig, Field(discriminator="name")]
     trainable: Literal["all", "last_block", "projection", "head"] = "all"
-    """What learns beside the objective's own classifier; head: that classifier alone."""
+    """What learns beside the objective's own classifier; head: that classifier alone, which measures how well a linear
+    or cosine classifier separates the base classes and leaves the embedder as it is."""
     epochs: Count = 10
     steps_per_epoch: Count | None = None
     """Null: as many as show about every base image once."""
@@ -278,7 +281,7 @@ class SupportSetConfig(Strict):
 
 
 class EvaluationConfig(Strict):
-    """Episodes on classes that training never saw."""
+    """Episodes on the classes of one part of the split, which training never saw unless the split says otherwise."""
 
     way: Annotated[int, Field(strict=True, ge=2)] = 5
     shot: Annotated[tuple[Count, ...], Field(min_length=1)] = (1, 5)
@@ -295,6 +298,12 @@ class EvaluationConfig(Strict):
         if isinstance(value, dict) and isinstance(value.get("shot"), int):
             return {**value, "shot": [value["shot"]]}
         return value
+
+    @model_validator(mode="after")
+    def _different_shots(self) -> "EvaluationConfig":
+        if len(set(self.shot)) < len(self.shot):
+            raise ValueError("shot lists a number twice")
+        return self
 
 
 Adaptation = Annotated[ClassMeanConfig | FinetuneConfig, Field(discriminator="name")]

@@ -67,6 +67,32 @@ def make_folder(path: Path) -> None:
         raise UserError(f"cannot create the folder {path}: {error.strerror}; choose another one") from None
 
 
+@contextlib.contextmanager
+def only_one(folder: Path) -> Iterator[None]:
+    """Hold a folder for this process, where the system can; the end of the process frees it, however it ends.
+
+    Raises:
+        UserError: when another process holds it.
+    """
+    try:
+        import fcntl
+    except ImportError:  # Windows
+        yield
+        return
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        with contextlib.suppress(OSError):  # file systems without locks
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise UserError(
+                    f"another process is at work in {folder}; wait until it ends, or choose another output_dir"
+                ) from None
+        yield
+    finally:
+        os.close(handle)
+
+
 def sync_folder(path: Path) -> None:
     """Make a rename inside a folder durable, where the system can (Windows cannot)."""
     with contextlib.suppress(OSError):

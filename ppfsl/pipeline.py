@@ -16,7 +16,7 @@ from ppfsl.data.datasets import open_split, open_table
 from ppfsl.data.support_set import save_support_set
 from ppfsl.data.table import ImageTable
 from ppfsl.errors import UserError
-from ppfsl.files import write_text
+from ppfsl.files import make_folder, only_one, write_text
 from ppfsl.inference.engine import embed
 from ppfsl.progress import say
 from ppfsl.reporting.show import show_run
@@ -53,14 +53,15 @@ def run(config: Config, name: str, checkpoint: Path | None = None) -> Path:
     check_episodes(config, data)
     if found is None:
         embedder, pretrained = trained_embedder(config, data, folder), config.backbone.pretrained
+        stages: tuple[str, ...] = tuple(stage.objective.name for stage in config.pretrain)
     else:
-        embedder, pretrained = found
+        embedder, pretrained, stages = found
         write_text(folder / "config.yaml", to_yaml(config))
     support_set = run_support_set(config, data)
     save_support_set(support_set, folder / "support_set.json")
     embedder.eval()
     embeddings = embed(embedder, data.table.images, data.rows, progress=f"embedding {config.evaluation.part} images")
-    subject = Subject(embedder, embeddings, pretrained)
+    subject = Subject(embedder, embeddings, pretrained, stages)
     result = write_results(config, name, folder / "result.json", data, subject, support_set)
     show_run(folder, result, data, embeddings, support_set)
     if (memory := peak_memory()) is not None:
@@ -116,11 +117,21 @@ def trained_embedder(config: Config, data: Data, folder: Path) -> Embedder:
         if split.validation.classes:
             rows = part_images(table, split, "validation")
             validation = Validation(table, rows, config.validation, config.seed)
+        for index, stage in enumerate(config.pretrain):
+            if validation is None and stage.patience is not None:
+                raise UserError(
+                    f"pretrain.{index}.patience waits for validation accuracy, but split {split.name} has no "
+                    "validation classes; leave patience out"
+                )
     job = Job(config.pretrain, table, base, validation, config.seed, trained_on(config, table), folder)
     if not check_job(job, embedder.dim):
         load_pretrained(embedder, config.backbone.pretrained)
-    write_text(folder / "config.yaml", to_yaml(config))
-    pretrain(job, embedder)
+    make_folder(folder)
+    with only_one(folder):
+        for leftover in (folder / "checkpoints").glob(".*.tmp"):  # of killed runs; they may be large
+            leftover.unlink()
+        write_text(folder / "config.yaml", to_yaml(config))
+        pretrain(job, embedder)
     return embedder
 
 
@@ -132,11 +143,14 @@ def trained_on(config: Config, table: ImageTable) -> dict[str, Any]:
     facts = {"stages": len(config.pretrain), "data.hash": table.hash, **_flatten(tree)}
     if config.data.split is not None and config.data.split.endswith(".json"):  # the user's own file, which may change
         facts["data.split.sha256"] = hashlib.sha256(Path(config.data.split).read_bytes()).hexdigest()
+    weights = Path(config.backbone.pretrained)
+    if weights.is_file():  # a run that has begun needs it no longer, but must not take another one for it
+        facts["backbone.pretrained.sha256"] = hashlib.sha256(weights.read_bytes()).hexdigest()
     return facts
 
 
-def _checkpoint_embedder(path: Path, config: Config) -> tuple[Embedder, str]:
-    """The embedder of a checkpoint, and the weights that it was trained from."""
+def _checkpoint_embedder(path: Path, config: Config) -> tuple[Embedder, str, tuple[str, ...]]:
+    """The embedder of a checkpoint, the weights that training started from, and the objectives it has seen."""
     checkpoint = load_checkpoint(path)
     architecture = checkpoint.architecture
     for key, value in (("image_size", architecture.image_size), ("channels", architecture.channels)):
@@ -147,14 +161,27 @@ def _checkpoint_embedder(path: Path, config: Config) -> tuple[Embedder, str]:
             )
     embedder = build_embedder(architecture, config.seed)
     load_strictly(embedder, checkpoint.weights, str(path))
-    return embedder, str(checkpoint.facts.get("trained_on", {}).get("backbone.pretrained", "none"))
+    trained_on, progress = checkpoint.facts.get("trained_on", {}), checkpoint.facts.get("progress", {})
+    begun = progress.get("stage", 0) + (progress.get("epoch", 0) > 0)
+    stages = tuple(trained_on[f"pretrain.{index}.objective.name"] for index in range(begun))
+    wanted = config.data.model_dump(mode="json")
+    keys = ("name", "split") if wanted["split"] is not None else ("name", "split", "split_ratio", "split_seed")
+    differing = [key for key in keys if trained_on.get(f"data.{key}", wanted[key]) != wanted[key]]
+    if begun and differing:
+        say(
+            f"warning: {path} was trained with data.{differing[0]} = {trained_on[f'data.{differing[0]}']!r}, so it may "
+            f"have seen the {config.evaluation.part} classes of this evaluation"
+        )
+    return embedder, trained_on.get("backbone.pretrained", "none"), stages
 
 
-def _flatten(tree: Mapping[str, Any] | list[Any], prefix: str = "") -> dict[str, Any]:
-    """{"a": {"b": [1]}} -> {"a.b.0": 1}."""
+def _flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """{"a": [{"b": [1, 2]}]} -> {"a.0.b": [1, 2]}: lists of plain values stay whole."""
     flat: dict[str, Any] = {}
-    for key, value in tree.items() if isinstance(tree, Mapping) else enumerate(tree):
-        if isinstance(value, Mapping | list) and value:
+    for key, value in tree.items():
+        if isinstance(value, list) and any(isinstance(item, Mapping) for item in value):
+            value = {str(index): item for index, item in enumerate(value)}
+        if isinstance(value, Mapping):
             flat |= _flatten(value, f"{prefix}{key}.")
         else:
             flat[f"{prefix}{key}"] = value

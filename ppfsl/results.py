@@ -12,6 +12,7 @@ import paddle
 
 from ppfsl.backbones.embedder import Embedder
 from ppfsl.config import Adaptation, Config
+from ppfsl.data.augmentation import center_crop
 from ppfsl.data.class_split import ClassSplit
 from ppfsl.data.episodes import Episode, EpisodeSampler
 from ppfsl.data.support_set import SupportSet, as_episode, draw_support_set, load_support_set
@@ -43,11 +44,13 @@ class Subject:
         embedder: with frozen weights.
         embeddings: float32 [M, D], of `Data.rows`.
         pretrained: the weights that training started from, as `backbone.pretrained` names them.
+        stages: the objectives that it was trained with, in order.
     """
 
     embedder: Embedder
     embeddings: np.ndarray
     pretrained: str
+    stages: tuple[str, ...]
 
 
 def run_support_set(config: Config, data: Data) -> SupportSet:
@@ -126,7 +129,7 @@ def write_results(
             episodes = _episodes(config, data, shot, support_set)
             title = f"{method.name}, {'support set' if shot is None else f'{shot}-shot'}"
             classes = np.unique(data.table.labels[data.rows])
-            done = evaluate(method, _gather(method, data, subject.embeddings), episodes, classes, title)
+            done = evaluate(method, _gather(method, data, subject), episodes, classes, title)
             rows[fingerprint] = {**facts, **_scores(done, data.table), "fingerprint": fingerprint}
             write_json(path, _filled(result, plan, rows))
     result = _filled(result, plan, rows)
@@ -189,15 +192,16 @@ def _episodes(config: Config, data: Data, shot: int | None, support_set: Support
     return list(episode_sampler(config, data, shot).take(config.evaluation.episodes))
 
 
-def _gather(method: Method, data: Data, embeddings: np.ndarray) -> Gather:
+def _gather(method: Method, data: Data, subject: Subject) -> Gather:
     """How the method gets at embeddings or images by the table's image indices."""
     if method.inputs == "embedding":
         place = np.full(len(data.table), -1, dtype=np.int64)
         place[data.rows] = np.arange(len(data.rows))
-        return lambda rows: embeddings[place[rows]]
+        return lambda rows: subject.embeddings[place[rows]]
+    size = subject.embedder.architecture.image_size
 
     def images(rows: np.ndarray) -> np.ndarray:
-        pixels = to_pixels(data.table.images[rows.ravel()])
+        pixels = to_pixels(center_crop(data.table.images[rows.ravel()], size))
         return pixels.reshape(*rows.shape, *pixels.shape[1:])
 
     return images
@@ -217,7 +221,7 @@ def _header(config: Config, name: str, data: Data, subject: Subject) -> dict[str
         "git": git_revision(),
         "seed": config.seed,
         "image_size": subject.embedder.architecture.image_size,
-        "stages": [stage.objective.name for stage in config.pretrain],
+        "stages": list(subject.stages),
         "versions": {"paddle": paddle.__version__, "ppfsl": __version__, "numpy": np.__version__},
         "evaluations": [],
     }

@@ -18,7 +18,7 @@ from ppfsl.config_file import load_config, parse_config
 from ppfsl.data.class_split import load_split
 from ppfsl.data.support_set import as_episode, load_support_set
 from ppfsl.errors import UserError
-from ppfsl.files import write_text
+from ppfsl.files import only_one, write_text
 from ppfsl.training import pretrain
 from ppfsl.training.checkpoint import load_checkpoint, load_embedder
 
@@ -516,6 +516,28 @@ def test_config_yaml_is_there_while_training_runs(
     with pytest.raises(KeyboardInterrupt):
         pipeline.run(config, "tiny")
     assert load_config(tmp_path / "run" / "config.yaml") == config
+
+
+def test_two_processes_do_not_write_in_one_folder(tiny_tree: Callable[[], Tree], tmp_path: Path, quiet: None) -> None:
+    config = configured(tiny_tree(), tmp_path / "run")
+    pipeline.run(config, "tiny")
+    before = contents(tmp_path / "run")
+    with only_one(tmp_path / "run"), pytest.raises(UserError) as caught:
+        pipeline.run(config, "tiny")
+    assert str(caught.value).startswith(f"another process is at work in {tmp_path / 'run'}; wait")
+    assert contents(tmp_path / "run") == before
+    pipeline.run(config, "tiny")
+
+
+def test_halves_of_checkpoints_that_a_kill_left_are_removed(
+    tiny_tree: Callable[[], Tree], tmp_path: Path, quiet: None
+) -> None:
+    config = configured({**tiny_tree(), "pretrain": []}, tmp_path / "run")
+    pipeline.run(config, "tiny")
+    whole = sorted((tmp_path / "run" / "checkpoints").iterdir())
+    (tmp_path / "run" / "checkpoints" / ".last.safetensors.abc.tmp").write_bytes(b"half")
+    pipeline.run(config, "tiny")
+    assert sorted((tmp_path / "run" / "checkpoints").iterdir()) == whole
 
 
 def test_without_training_the_initial_weights_are_evaluated(

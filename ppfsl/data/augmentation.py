@@ -25,6 +25,8 @@ def augment(images: np.ndarray, size: int, config: AugmentationConfig, rng: np.r
     Returns:
         float32 [N, C, size, size], pixels in 0..255.
     """
+    if config.rotation:
+        images = _rotated(images, rng.uniform(-config.rotation, config.rotation, len(images)))
     if config.crop == "random":
         images = _random_windows(images, size, rng)
     elif config.crop == "resized":
@@ -77,6 +79,31 @@ def _interpolation(start: np.ndarray, length: np.ndarray, size: int, side: int) 
     centers = centers.clip(0, side - 1)
     distance = np.abs(centers[:, :, None] - np.arange(side))
     return np.maximum(0, 1 - distance).astype(np.float32)
+
+
+def _rotated(images: np.ndarray, degrees: np.ndarray) -> np.ndarray:
+    """Each image turned counter-clockwise about its centre, bilinearly, mirrored beyond its edges: float32."""
+    side = images.shape[1]
+    middle = (side - 1) / 2
+    cos, sin = (function(np.radians(degrees))[:, None, None] for function in (np.cos, np.sin))
+    y, x = np.meshgrid(np.arange(side) - middle, np.arange(side) - middle, indexing="ij")
+    # Where each pixel of the result comes from: the opposite turn, with y pointing down.
+    rows, columns = middle + cos * y + sin * x, middle - sin * y + cos * x
+    top, left = np.floor(rows).astype(np.int64), np.floor(columns).astype(np.int64)
+    down, right = ((place - np.floor(place)).astype(np.float32)[..., None] for place in (rows, columns))
+    which = np.arange(len(images))[:, None, None]
+
+    def at(row: np.ndarray, column: np.ndarray) -> np.ndarray:
+        return images[which, _mirrored(row, side), _mirrored(column, side)].astype(np.float32)
+
+    upper = at(top, left) * (1 - right) + at(top, left + 1) * right
+    lower = at(top + 1, left) * (1 - right) + at(top + 1, left + 1) * right
+    return upper * (1 - down) + lower * down
+
+
+def _mirrored(place: np.ndarray, side: int) -> np.ndarray:
+    """Places outside 0..side - 1 reflected at the edge pixels."""
+    return (side - 1) - np.abs((side - 1) - np.abs(place))
 
 
 def _jitter(pixels: np.ndarray, strength: float, rng: np.random.Generator) -> np.ndarray:

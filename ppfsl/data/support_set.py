@@ -3,9 +3,10 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from ppfsl.data.episodes import Episode, check_sizes, group_by_class
 from ppfsl.data.table import ImageTable
@@ -125,8 +126,10 @@ def as_episode(support_set: SupportSet, table: ImageTable) -> Episode:
     """The support set as image indices.
 
     Raises:
-        UserError: when the table lacks a file, or knows it under another label.
+        UserError: when the table is of another data set, lacks a file, or knows it under another label.
     """
+    if support_set.dataset != table.name:
+        raise UserError(f"the support set is of {support_set.dataset}, not of {table.name}; draw one from {table.name}")
     row_of = {file: row for row, file in enumerate(table.files)}
 
     def rows(images: Sequence[tuple[str, int]]) -> np.ndarray:
@@ -145,12 +148,48 @@ def as_episode(support_set: SupportSet, table: ImageTable) -> Episode:
     return Episode(classes, rows(support_set.support), rows(support_set.query))
 
 
+class _Entry(BaseModel):
+    model_config = ConfigDict(strict=True, extra="forbid")
+
+    label: int
+
+
+class _Class(_Entry):
+    name: str
+
+
+class _Image(_Entry):
+    file: str
+
+
+class _File(BaseModel):
+    """What stands in support_set.json."""
+
+    model_config = ConfigDict(strict=True, extra="forbid")
+
+    version: Literal[1] = Field(alias="schema")
+    dataset: str
+    split: str
+    part: str
+    seed: int = Field(ge=0)
+    way: int = Field(ge=1)
+    shot: int = Field(ge=1)
+    classes: list[_Class]
+    support: list[_Image]
+    query: list[_Image] = Field(min_length=1)
+
+
 def _parse(value: Any) -> SupportSet:
+    try:
+        file = _File.model_validate(value)
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise ValueError(f"{'.'.join(map(str, first['loc']))}: {first['msg']}") from None
     support_set = SupportSet(
-        **{key: value[key] for key in ("dataset", "split", "part", "seed", "way", "shot")},
-        classes=tuple((item["label"], item["name"]) for item in value["classes"]),
-        support=tuple((item["file"], item["label"]) for item in value["support"]),
-        query=tuple((item["file"], item["label"]) for item in value["query"]),
+        **file.model_dump(include={"dataset", "split", "part", "seed", "way", "shot"}),
+        classes=tuple((item.label, item.name) for item in file.classes),
+        support=tuple((item.file, item.label) for item in file.support),
+        query=tuple((item.file, item.label) for item in file.query),
     )
     files = [file for file, _ in support_set.support + support_set.query]
     doubled = next((file for file in files if files.count(file) > 1), None)

@@ -26,8 +26,8 @@ Written by `python tools/make_tables.py` from the result files below `results/`;
 makes it again. Accuracies are in percent, ± half the 95 % interval over episodes (1.96 x standard deviation /
 sqrt(episodes)), in percentage points. Inductive and transductive rows never share a table: a transductive method sees
 the unlabelled queries while it adapts. "Against" is the mean difference to the section's first row of the same task on
-the same episodes, with its paired 95 % interval. Batch norm is in evaluation mode throughout, and novel classes are
-never used to choose anything.
+the same episodes, with its paired 95 % interval. Batch norm is in evaluation mode throughout. Everything that was
+chosen was chosen on validation classes.
 """
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from safetensors.numpy import save_file
+from safetensors.numpy import save
 
 from ppfsl.backbones.embedder import Architecture, Embedder, build_embedder
 from ppfsl.backbones.weights import load_strictly, read_weights
@@ -55,7 +55,8 @@ def save_checkpoint(checkpoint: Checkpoint, path: Path) -> None:
     arrays = {name: np.ascontiguousarray(value) for name, value in checkpoint.weights.items()}
     arrays |= {_TRAINING + name: np.ascontiguousarray(value) for name, value in checkpoint.training.items()}
     with replacing(path) as temporary:
-        save_file(arrays, temporary, metadata={"ppfsl": json.dumps(header, allow_nan=False, sort_keys=True)})
+        content = save(arrays, metadata={"ppfsl": json.dumps(header, allow_nan=False, sort_keys=True)})
+        temporary.write_bytes(content)  # whose OSError says when the disk is full; safetensors' own says it in words
 
 
 def load_checkpoint(path: Path) -> Checkpoint:

@@ -150,14 +150,15 @@ def _last_checkpoint(job: Job) -> Checkpoint | None:
         return None
     checkpoint = load_checkpoint(job.last)
     trained_on = dict(checkpoint.facts["trained_on"])
-    differing = [key for key in {*trained_on, *job.facts} if trained_on.get(key) != job.facts.get(key)]
+    # A key that only one side has: another version's, or the hash of a file that has been moved away since.
+    differing = [key for key in trained_on.keys() & job.facts.keys() if trained_on[key] != job.facts[key]]
     if not differing:
         return checkpoint
     if trained_on["stages"] and not checkpoint.facts["progress"]["epochs"]:
         return None
     # First what explains other differences, last what is explained by them.
     key = min(differing, key=lambda key: (key != "stages", key == "data.hash", key))
-    what = f"{key} = {trained_on.get(key)!r}, this one has {job.facts.get(key)!r}"
+    what = f"{key} = {trained_on[key]!r}, this one has {job.facts[key]!r}"
     raise UserError(
         f"{job.folder} holds a run with {'other images or labels' if key == 'data.hash' else what}; "
         "choose another output_dir, or remove that folder to start afresh"

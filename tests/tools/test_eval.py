@@ -25,7 +25,9 @@ def tool(name: str, cwd: Path, *arguments: str) -> subprocess.CompletedProcess[s
 def place(tiny_tree: Callable[[], Tree], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a configuration and, below `output`, its run."""
     folder = tmp_path_factory.mktemp("place")
-    (folder / "tiny.yaml").write_text(yaml.safe_dump(tiny_tree()), encoding="utf-8")
+    tree = tiny_tree()
+    tree["pretrain"].append({"objective": {"name": "cosine", "triples": 4}, "epochs": 1})
+    (folder / "tiny.yaml").write_text(yaml.safe_dump(tree), encoding="utf-8")
     done = tool("train", folder)
     assert done.returncode == 0, done.stderr
     return folder
@@ -79,3 +81,21 @@ def test_a_checkpoint_brings_its_own_architecture(place: Path) -> None:
     assert [entry["accuracy"] for entry in scores(place / "other")] == [
         entry["accuracy"] for entry in scores(place / "output" / "tiny")
     ]
+
+
+def test_the_result_names_the_objectives_that_a_checkpoint_has_seen(place: Path) -> None:
+    run = place / "output" / "tiny"
+    names = json.loads((run / "result.json").read_text(encoding="utf-8"))["stages"]
+    stages = sorted(path.name for path in (run / "checkpoints").glob("[0-9]_*.safetensors"))
+    assert len(stages) == len(names) > 1
+    done = tool("eval", place, "--checkpoint", f"output/tiny/checkpoints/{stages[0]}", "-o", "output_dir=first")
+    assert done.returncode == 0, done.stderr
+    assert json.loads((place / "first" / "result.json").read_text(encoding="utf-8"))["stages"] == names[:1]
+
+
+def test_another_split_than_that_of_training_is_warned_of(place: Path) -> None:
+    checkpoint = ("--checkpoint", "output/tiny/checkpoints/best.safetensors", "-o", "output_dir=other")
+    assert "warning" not in tool("eval", place, *checkpoint).stderr
+    done = tool("eval", place, *checkpoint, "-o", "data.split_seed=3")
+    assert done.returncode == 0, done.stderr
+    assert "was trained with data.split_seed = 0, so it may have seen the novel classes" in done.stderr

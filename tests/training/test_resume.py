@@ -257,7 +257,7 @@ def test_every_stage_counts_its_own_epochs_without_a_better_one(
 def test_without_validation_the_last_weights_are_the_best_after_a_kill_too(
     tree: Tree, tmp_path: Path, scenes: Callable[[], list[Path]]
 ) -> None:
-    tree["pretrain"] = [{**STAGES[0], "epochs": 2}, {**STAGES[1], "epochs": 2}]
+    tree["pretrain"] = [{**stage, "epochs": 2, "patience": None} for stage in STAGES[:2]]
     tree["data"]["split_ratio"] = [0.75, 0, 0.25]
     train(tree, tmp_path / "whole")
     assert load_checkpoint(tmp_path / "whole" / "checkpoints" / "best.safetensors").facts["progress"]["epochs"] == 4
