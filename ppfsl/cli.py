@@ -34,7 +34,7 @@ def run(main: Callable[[], None]) -> None:
 
 def config_parser(description: str) -> argparse.ArgumentParser:
     """A parser with `-c` and `-o`; the tools that need more add to it."""
-    parser = _Parser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("-c", "--config", required=True, type=Path, metavar="FILE", help="configuration, YAML")
     parser.add_argument(
         "-o",
@@ -57,10 +57,11 @@ def read_config(arguments: argparse.Namespace) -> "tuple[Config, str]":
     return config, config_name(arguments.config)
 
 
-class _Parser(argparse.ArgumentParser):
+class Parser(argparse.ArgumentParser):
     """A parser whose complaints are one line, as all others."""
 
     def error(self, message: str) -> NoReturn:
+        """Raise what argparse would print above a block of usage."""
         raise UserError(f"{message}; {self.prog} --help says how")
 
 

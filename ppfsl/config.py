@@ -4,9 +4,10 @@ The classes below are the reference of every key: its type, its range and its de
 Nothing here imports Paddle.
 """
 
+import re
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 Count = Annotated[int, Field(strict=True, ge=1)]
 Natural = Annotated[int, Field(strict=True, ge=0)]
@@ -15,6 +16,18 @@ Natural = Annotated[int, Field(strict=True, ge=0)]
 def _no_switch(value: object) -> object:
     if isinstance(value, bool):
         raise ValueError(f"must be a number, not {value}")
+    return value
+
+
+def _known_device(value: str) -> str:
+    if not re.fullmatch(r"auto|cpu|gpu(:\d+)?", value):
+        raise ValueError(f"must be auto, cpu, gpu, or gpu:1 and the like, not {value!r}")
+    return value
+
+
+def _dimension_or_none(value: object) -> object:
+    if isinstance(value, str) and value != "none":
+        raise ValueError(f"must be a whole number or none, not {value!r}")
     return value
 
 
@@ -71,7 +84,7 @@ class DataConfig(Strict):
         if (self.name == "folder") != (self.folder is not None):
             raise ValueError("folder belongs to name: folder, which needs it (the path of the tree of class folders)")
         if self.name == "flowers102" and self.split is None:
-            raise ValueError("flowers102 needs a split: metadataset or fsl_ssl")
+            raise ValueError("flowers102 needs a split: metadataset, fsl_ssl or article")
         return self
 
     @property
@@ -88,7 +101,7 @@ class BackboneConfig(Strict):
     """`none`, `imagenet` (from Paddle's hub), or the path of a .safetensors, or of a .pdparams file that you trust."""
     normalization: Literal["unit", "signed", "imagenet"] = "imagenet"
     """Of pixels p in 0..255. unit: p / 255; signed: p / 127.5 - 1; imagenet: by ImageNet's mean and deviation."""
-    projection: Count | Literal["none"] = 128
+    projection: Annotated[Count | Literal["none"], BeforeValidator(_dimension_or_none)] = 128
     """Dimension of the linear projection behind the backbone."""
     scale: Positive | None = None
     """mobilenet_v1 only: width multiplier, 1.0 by default."""
@@ -315,7 +328,7 @@ class Config(Strict):
     method: str = "baseline"
     """The method's name in tables."""
     seed: Natural = 0
-    device: Annotated[str, Field(pattern=r"^(auto|cpu|gpu(:\d+)?)$")] = "auto"
+    device: Annotated[str, AfterValidator(_known_device)] = "auto"
     """`auto` takes the GPU where this Paddle has one; `gpu:1` takes the second."""
     threads: Count = 1
     """Threads of Paddle's operators on a CPU."""

@@ -10,14 +10,14 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from ppfsl.cli import run
+from ppfsl.cli import Parser, run
 
 ROOT = Path(__file__).resolve().parent.parent
 
 
 def main() -> None:
     """Write the page and say where it is."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--results", type=Path, default=ROOT / "results", metavar="FOLDER", help="rows of results")
     parser.add_argument("--output", type=Path, default=ROOT / "docs" / "results.md", metavar="FILE", help="the page")
     arguments = parser.parse_args()

@@ -1,12 +1,11 @@
 """Download a data set's official files, check them and put them where the readers look."""
 
-import argparse
 import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # a plain checkout needs no installation
 
-from ppfsl.cli import run
+from ppfsl.cli import Parser, run
 
 
 def main() -> None:
@@ -16,7 +15,7 @@ def main() -> None:
     from ppfsl.data.roots import data_root
 
     official = {"flowers102": flowers102.OFFICIAL_FILES}
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = Parser(description=__doc__)
     parser.add_argument("dataset", choices=sorted(official))
     parser.add_argument("--root", help="data root (default: the variable PPFSL_DATA, else ~/.cache/ppfsl)")
     arguments = parser.parse_args()
