@@ -1,4 +1,4 @@
-"""docs/results.md from committed result files: no figure in it is typed by hand.
+"""docs/results.md from committed result files: no figure in its tables is typed by hand.
 
 A row of results is a folder `results/<dataset>/<row>/` with the run's `result.json` and an `about.yaml` that says what
 the result file cannot: title, order, command, machine, minutes, remark (Markdown), and whether the class by class table
