@@ -43,6 +43,11 @@ class Strict(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
 
+    def _refuse_unused(self, key: str, owner: str, used: bool) -> None:
+        """Raise when a key that nothing reads was given another value than its default."""
+        if not used and getattr(self, key) != type(self).model_fields[key].default:
+            raise ValueError(f"{key} belongs to {owner}; leave it out")
+
 
 class SyntheticConfig(Strict):
     """The drawn blossoms (`data.name: synthetic`)."""
@@ -163,6 +168,11 @@ class OptimizerConfig(Strict):
     momentum: Annotated[Number, Field(ge=0, lt=1)] = 0.9
     """Of `momentum`, with Nesterov's correction."""
 
+    @model_validator(mode="after")
+    def _consistent(self) -> "OptimizerConfig":
+        self._refuse_unused("momentum", "name: momentum", self.name == "momentum")
+        return self
+
 
 class ScheduleConfig(Strict):
     """The learning rate over a stage; it rises linearly during the warm-up."""
@@ -177,6 +187,7 @@ class ScheduleConfig(Strict):
     def _consistent(self) -> "ScheduleConfig":
         if (self.name == "step") != bool(self.milestones):
             raise ValueError("milestones belong to the step schedule, which needs at least one")
+        self._refuse_unused("gamma", "the step schedule", self.name == "step")
         return self
 
 
@@ -204,6 +215,7 @@ class AugmentationConfig(Strict):
     def _consistent(self) -> "AugmentationConfig":
         if not 0 < self.crop_area[0] <= self.crop_area[1]:
             raise ValueError("crop_area must be two shares of the area, the smaller first")
+        self._refuse_unused("crop_area", "crop: resized", self.crop == "resized")
         return self
 
 
@@ -271,6 +283,11 @@ class FinetuneConfig(Strict):
     """all: gradients also flow into the embedder, a copy of which is tuned per episode (slow)."""
     optimizer: OptimizerConfig = OptimizerConfig(lr=5e-4)
     steps: Count = 100
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "FinetuneConfig":
+        self._refuse_unused("entropy_weight", "entropy: support or query", self.entropy != "none")
+        return self
 
 
 class SupportSetConfig(Strict):

@@ -441,3 +441,26 @@ def test_requirements_file_lists_the_packages_dependencies() -> None:
 def test_a_switch_is_no_number() -> None:
     with pytest.raises(UserError, match=r"pretrain\.0\.objective\.margin: must be a number, not True"):
         parse_config({"pretrain": [{"objective": {"name": "triplet", "margin": True}}]}, "x.yaml")
+
+
+@pytest.mark.parametrize(
+    ("tree", "sentence"),
+    [
+        (stage(optimizer={"name": "adam", "momentum": 0.5}), "optimizer: momentum belongs to name: momentum; leave it"),
+        (
+            stage(schedule={"name": "cosine", "gamma": 0.5}),
+            "schedule: gamma belongs to the step schedule; leave it out",
+        ),
+        (
+            stage(augmentation={"crop_area": [0.5, 1.0]}),
+            "augmentation: crop_area belongs to crop: resized; leave it out",
+        ),
+        (
+            {"adaptations": [{"name": "finetune", "entropy": "none", "entropy_weight": 2.0}]},
+            "adaptations.0: entropy_weight belongs to entropy: support or query; leave it out",
+        ),
+    ],
+)
+def test_a_key_that_nothing_reads_is_refused(tree: dict[str, Any], sentence: str) -> None:
+    with pytest.raises(UserError, match=re.escape(sentence)):
+        parse_config(tree, "x.yaml")

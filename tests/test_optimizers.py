@@ -126,7 +126,8 @@ class Numpy:
 @pytest.mark.parametrize("decay", [0.0, 0.3])
 def test_steps_match_numpy_and_vectors_are_spared_the_decay(name: str, decay: float) -> None:
     net = Net()
-    optimizer = build_optimizer(config(name, weight_decay=decay, momentum=0.8), net.parameters())
+    momentum = {"momentum": 0.8} if name == "momentum" else {}
+    optimizer = build_optimizer(config(name, weight_decay=decay, **momentum), net.parameters())
     used = [*net.first.parameters(), *net.last.parameters()]
     expected = [Numpy(name, parameter.numpy(), decay, 0.8) for parameter in used]
     for step in range(4):
