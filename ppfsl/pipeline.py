@@ -50,16 +50,16 @@ def run(config: Config, name: str, checkpoint: Path | None = None) -> Path:
     folder = run_folder(config, name)
     found = None if checkpoint is None else _checkpoint_embedder(checkpoint, config)
     data = open_data(config)
+    # Before training: what the data cannot serve is said at once, not after hours.
     check_episodes(config, data)
+    support_set = run_support_set(config, data)
     if found is None:
         embedder, pretrained = trained_embedder(config, data, folder), config.backbone.pretrained
         stages: tuple[str, ...] = tuple(stage.objective.name for stage in config.pretrain)
     else:
         embedder, pretrained, stages = found
         write_text(folder / "config.yaml", to_yaml(config))
-    support_set = run_support_set(config, data)
     save_support_set(support_set, folder / "support_set.json")
-    embedder.eval()
     embeddings = embed(embedder, data.table.images, data.rows, progress=f"embedding {config.evaluation.part} images")
     subject = Subject(embedder, embeddings, pretrained, stages)
     result = write_results(config, name, folder / "result.json", data, subject, support_set)
@@ -77,14 +77,13 @@ def open_data(config: Config) -> Data:
 
 
 def check_episodes(config: Config, data: Data) -> None:
-    """Raise at once, not after hours of training, when the data cannot serve the evaluation.
+    """Raise when the data cannot serve the episodes of the evaluation.
 
     Raises:
         UserError: saying what is too small.
     """
     for shot in config.evaluation.shot:
         episode_sampler(config, data, shot)
-    run_support_set(config, data)
 
 
 def architecture_of(config: Config) -> Architecture:
