@@ -101,9 +101,9 @@ def evaluate(
     with progress_bar(len(episodes), progress, "ep") as bar:
         for start in range(0, len(episodes), size):
             batch = episodes[start : start + size]
-            answers = _answers(method, gather, batch, start)
-            accuracies[start : start + len(batch)] = (answers == truth).mean(1)
-            for episode, answer in zip(batch, answers, strict=True):
+            found = answers(method, gather, batch, start)
+            accuracies[start : start + len(batch)] = (found == truth).mean(1)
+            for episode, answer in zip(batch, found, strict=True):
                 places = np.searchsorted(classes, episode.classes)
                 np.add.at(confusion, (places[truth], places[answer]), 1)
             bar.update(len(batch))
@@ -111,8 +111,14 @@ def evaluate(
     return Evaluation(way, shot, query, accuracies, classes, confusion, seconds)
 
 
-def _answers(method: Method, gather: Gather, batch: Sequence[Episode], start: int) -> np.ndarray:
-    """The label inside the episode that each query gets: int64 [E, way * query]."""
+def answers(method: Method, gather: Gather, batch: Sequence[Episode], start: int = 0) -> np.ndarray:
+    """The label inside the episode that each query gets: int64 [E, way * query].
+
+    Args:
+        method, gather: as for `evaluate`.
+        batch: E episodes of one way, shot and query.
+        start: the first one's number, by which methods key their random choices.
+    """
     way, shot = batch[0].support.shape
     queries = paddle.to_tensor(gather(np.stack([episode.query.ravel() for episode in batch])))
     support = Support(

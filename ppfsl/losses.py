@@ -6,6 +6,8 @@ from typing import Literal
 import paddle
 import paddle.nn.functional as F
 
+from ppfsl.distances import squared_euclidean
+
 Mining = Literal["random", "batch_all", "batch_hard", "semi_hard"]
 
 
@@ -41,10 +43,22 @@ def cosine_pair_loss(similarity: paddle.Tensor, same: paddle.Tensor) -> paddle.T
     return F.mse_loss(similarity, same.astype(similarity.dtype))
 
 
+def contrastive_loss(distances: paddle.Tensor, same: paddle.Tensor, margin: float) -> paddle.Tensor:
+    """The mean over pairs of d^2 / 2 for one class and max(0, margin - d)^2 / 2 for two (Hadsell, Chopra, LeCun 2006).
+
+    Args:
+        distances: [P], Euclidean, not squared.
+        same: [P], 1 for a pair of one class, 0 for a pair of two.
+        margin: beyond which a pair of two classes is far enough apart.
+    """
+    same = same.astype(distances.dtype)
+    apart = F.relu(margin - distances)
+    return ((same * distances**2 + (1 - same) * apart**2) / 2).mean()
+
+
 def squared_distances(embeddings: paddle.Tensor) -> paddle.Tensor:
     """Squared Euclidean distances of all pairs: [N, D] -> [N, N], never negative."""
-    norms = (embeddings * embeddings).sum(-1)
-    return F.relu(norms.unsqueeze(1) + norms.unsqueeze(0) - 2 * embeddings @ embeddings.T)
+    return squared_euclidean(embeddings, embeddings)
 
 
 @dataclass(frozen=True)
@@ -86,12 +100,9 @@ def triplet_loss(
     same = labels.unsqueeze(0) == labels.unsqueeze(1)
     positive = same & ~paddle.eye(len(labels)).astype("bool")
     negative = ~same
-    if mining == "batch_all":
-        losses = F.relu(distances.unsqueeze(2) + margin - distances.unsqueeze(1))
-        losses = losses.masked_select(positive.unsqueeze(2) & negative.unsqueeze(1))
-        return _summary(losses, distances, over_active=True)
-    if mining == "semi_hard":
-        return _summary(_semi_hard(distances, positive, negative, margin), distances)
+    if mining in ("batch_all", "semi_hard"):
+        losses = _of_pairs(distances, positive, negative, margin, mining)
+        return _summary(losses, distances, over_active=mining == "batch_all")
     if mining == "random":
         if chance is None:
             raise ValueError("random mining needs random numbers")
@@ -106,16 +117,24 @@ def triplet_loss(
     return _summary(F.relu(to_positive + margin - to_negative).masked_select(complete), distances)
 
 
-def _semi_hard(
-    distances: paddle.Tensor, positive: paddle.Tensor, negative: paddle.Tensor, margin: float
+def _of_pairs(
+    distances: paddle.Tensor, positive: paddle.Tensor, negative: paddle.Tensor, margin: float, mining: Mining
 ) -> paddle.Tensor:
-    """The losses of all anchor-positive pairs, each with its semi-hard negative: [pairs]."""
-    farther = negative.unsqueeze(1) & (distances.unsqueeze(1) > distances.unsqueeze(2))  # [anchor, positive, negative]
-    nearest_farther = paddle.where(farther, distances.unsqueeze(1), float("inf")).min(2)
-    farthest = paddle.where(negative, distances, -1.0).max(1, keepdim=True).expand_as(distances)
-    to_negative = paddle.where(farther.any(2), nearest_farther, farthest)
-    pairs = positive & negative.any(1).unsqueeze(1)
-    return F.relu(distances + margin - to_negative).masked_select(pairs)
+    """The losses of all anchor-positive pairs with every negative, or each with its semi-hard one: [triplets]."""
+    pairs = (positive & negative.any(1).unsqueeze(1)).nonzero()
+    anchors, places = pairs[:, 0], pairs[:, 0] * distances.shape[1] + pairs[:, 1]
+    if not len(pairs):
+        return distances.flatten()[:0]
+    to_positive = distances.flatten()[places].unsqueeze(1)  # [pairs, 1]
+    to_others, apart = distances[anchors], negative[anchors]  # [pairs, N]
+    if mining == "batch_all":
+        return F.relu(to_positive + margin - to_others).masked_select(apart)
+    with paddle.no_grad():
+        farther = apart & (to_others > to_positive)
+        nearest_farther = paddle.where(farther, to_others, float("inf")).argmin(1)
+        farthest = paddle.where(apart, to_others, -1.0).argmax(1)
+        chosen = paddle.where(farther.any(1), nearest_farther, farthest).unsqueeze(1)
+    return F.relu(to_positive + margin - paddle.take_along_axis(to_others, chosen, 1)).squeeze(1)
 
 
 def _summary(losses: paddle.Tensor, distances: paddle.Tensor, over_active: bool = False) -> TripletLoss:

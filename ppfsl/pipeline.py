@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from paddle import nn
 
 from ppfsl.backbones.embedder import Architecture, Embedder, build_embedder
 from ppfsl.backbones.weights import load_pretrained, load_strictly
@@ -20,9 +21,17 @@ from ppfsl.files import make_folder, only_one, write_text
 from ppfsl.inference.engine import embed
 from ppfsl.progress import say
 from ppfsl.reporting.show import show_run
-from ppfsl.results import Data, Subject, episode_sampler, run_support_set, write_results
+from ppfsl.results import (
+    Data,
+    Subject,
+    Trained,
+    check_verification,
+    episode_sampler,
+    run_support_set,
+    write_results,
+)
 from ppfsl.runtime import choose_device, peak_memory
-from ppfsl.training.checkpoint import load_checkpoint
+from ppfsl.training.checkpoint import load_checkpoint, method_layer
 from ppfsl.training.pretrain import Job, check_job, pretrain
 from ppfsl.training.validation import Validation
 
@@ -48,22 +57,25 @@ def run(config: Config, name: str, checkpoint: Path | None = None) -> Path:
     """
     choose_device(config.device)
     folder = run_folder(config, name)
-    found = None if checkpoint is None else _checkpoint_embedder(checkpoint, config)
+    found = None if checkpoint is None else _checkpoint_parts(checkpoint, config)
     data = open_data(config)
     # Before training: what the data cannot serve is said at once, not after hours.
     check_episodes(config, data)
+    check_verification(config, data)
     support_set = run_support_set(config, data)
     if found is None:
-        embedder, pretrained = trained_embedder(config, data, folder), config.backbone.pretrained
-        stages: tuple[str, ...] = tuple(stage.objective.name for stage in config.pretrain)
+        found = Trained(
+            *trained_embedder(config, data, folder),
+            config.backbone.pretrained,
+            tuple(stage.objective.name for stage in config.pretrain),
+        )
     else:
-        embedder, pretrained, stages = found
         write_text(folder / "config.yaml", to_yaml(config))
     save_support_set(support_set, folder / "support_set.json")
-    embeddings = embed(embedder, data.table.images, data.rows, progress=f"embedding {config.evaluation.part} images")
-    subject = Subject(embedder, embeddings, pretrained, stages)
+    what = f"embedding {config.evaluation.part} images"
+    subject = Subject(found, embed(found.embedder, data.table.images, data.rows, "projected", progress=what))
     result = write_results(config, name, folder / "result.json", data, subject, support_set)
-    show_run(folder, result, data, embeddings, support_set)
+    show_run(folder, result, config, data, subject, support_set)
     if (memory := peak_memory()) is not None:
         say(f"peak memory: {memory:.1f} GB")
     return folder
@@ -89,7 +101,7 @@ def check_episodes(config: Config, data: Data) -> None:
 def architecture_of(config: Config) -> Architecture:
     """The embedder that a configuration describes."""
     backbone = config.backbone
-    options = {key: value for key in ("scale", "width") if (value := getattr(backbone, key)) is not None}
+    options = {key: value for key in ("scale", "width", "pools") if (value := getattr(backbone, key)) is not None}
     return Architecture(
         backbone=backbone.name,
         image_size=config.data.image_size,
@@ -100,8 +112,10 @@ def architecture_of(config: Config) -> Architecture:
     )
 
 
-def trained_embedder(config: Config, data: Data, folder: Path) -> Embedder:
+def trained_embedder(config: Config, data: Data, folder: Path) -> tuple[Embedder, nn.Layer | None]:
     """The embedder after the configuration's stages of training; resumed or loaded where that has been done.
+
+    With it comes what the last stage's method learned beside the embedder; None: nothing.
 
     Writes config.yaml before training begins. A refused run changes nothing in the folder.
 
@@ -123,15 +137,15 @@ def trained_embedder(config: Config, data: Data, folder: Path) -> Embedder:
                     "validation classes; leave patience out"
                 )
     job = Job(config.pretrain, table, base, validation, config.seed, trained_on(config, table), folder)
-    if not check_job(job, embedder.dim):
+    if not check_job(job, embedder.map_shape):
         load_pretrained(embedder, config.backbone.pretrained)
     make_folder(folder)
     with only_one(folder):
         for leftover in (folder / "checkpoints").glob(".*.tmp"):  # of killed runs; they may be large
             leftover.unlink()
         write_text(folder / "config.yaml", to_yaml(config))
-        pretrain(job, embedder)
-    return embedder
+        layer = pretrain(job, embedder)
+    return embedder, layer
 
 
 def trained_on(config: Config, table: ImageTable) -> dict[str, Any]:
@@ -148,8 +162,8 @@ def trained_on(config: Config, table: ImageTable) -> dict[str, Any]:
     return facts
 
 
-def _checkpoint_embedder(path: Path, config: Config) -> tuple[Embedder, str, tuple[str, ...]]:
-    """The embedder of a checkpoint, the weights that training started from, and the objectives it has seen."""
+def _checkpoint_parts(path: Path, config: Config) -> Trained:
+    """What a checkpoint holds; warns when it was trained on another split than it is to be evaluated on."""
     checkpoint = load_checkpoint(path)
     architecture = checkpoint.architecture
     for key, value in (("image_size", architecture.image_size), ("channels", architecture.channels)):
@@ -171,7 +185,8 @@ def _checkpoint_embedder(path: Path, config: Config) -> tuple[Embedder, str, tup
             f"warning: {path} was trained with data.{differing[0]} = {trained_on[f'data.{differing[0]}']!r}, so it may "
             f"have seen the {config.evaluation.part} classes of this evaluation"
         )
-    return embedder, trained_on.get("backbone.pretrained", "none"), stages
+    layer = method_layer(checkpoint, str(path))
+    return Trained(embedder, layer, trained_on.get("backbone.pretrained", "none"), stages)
 
 
 def _flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

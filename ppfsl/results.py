@@ -1,5 +1,6 @@
 """result.json: every adaptation on every shot's episodes and on the fixed support set, each evaluated once."""
 
+import functools
 import hashlib
 import json
 from collections.abc import Mapping
@@ -9,21 +10,25 @@ from typing import Any
 
 import numpy as np
 import paddle
+from paddle import nn
 
 from ppfsl.backbones.embedder import Embedder
 from ppfsl.config import Adaptation, Config
 from ppfsl.data.augmentation import center_crop
-from ppfsl.data.class_split import ClassSplit
+from ppfsl.data.class_split import ClassSplit, PartName, part_images
 from ppfsl.data.episodes import Episode, EpisodeSampler
 from ppfsl.data.support_set import SupportSet, as_episode, draw_support_set, load_support_set
 from ppfsl.data.table import ImageTable
+from ppfsl.distances import normalized
 from ppfsl.errors import UserError
 from ppfsl.evaluation import Evaluation, Gather, evaluate
 from ppfsl.files import read_json, write_json
-from ppfsl.inference.engine import to_pixels
+from ppfsl.inference.engine import embed, to_pixels
 from ppfsl.methods.base import Method
 from ppfsl.methods.build import build_method
+from ppfsl.methods.similarity import Similarity
 from ppfsl.runtime import git_revision
+from ppfsl.verification import Pairs, choose_threshold, draw_pairs, verify
 from ppfsl.version import __version__
 
 
@@ -37,20 +42,38 @@ class Data:
 
 
 @dataclass(frozen=True)
-class Subject:
-    """What is evaluated.
+class Trained:
+    """What training ends with.
 
     Attributes:
         embedder: with frozen weights.
-        embeddings: float32 [M, D], of `Data.rows`.
+        layer: what the last stage's method learned beside the embedder; None: nothing.
         pretrained: the weights that training started from, as `backbone.pretrained` names them.
         stages: the objectives that it was trained with, in order.
     """
 
     embedder: Embedder
-    embeddings: np.ndarray
+    layer: nn.Layer | None
     pretrained: str
     stages: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What is evaluated.
+
+    Attributes:
+        trained: embedder and layer.
+        projected: float32 [M, D], of `Data.rows`, what the embedder makes of them before normalisation.
+    """
+
+    trained: Trained
+    projected: np.ndarray
+
+    @functools.cached_property
+    def embeddings(self) -> np.ndarray:
+        """float32 [M, D], of length one."""
+        return normalized(self.projected)
 
 
 def run_support_set(config: Config, data: Data) -> SupportSet:
@@ -97,6 +120,57 @@ def episode_sampler(config: Config, data: Data, shot: int) -> EpisodeSampler:
     return EpisodeSampler(data.rows, data.table.labels[data.rows], wanted.way, shot, wanted.query, wanted.seed)
 
 
+def check_verification(config: Config, data: Data) -> None:
+    """Raise when the data cannot serve the verification that a configuration asks for.
+
+    Raises:
+        UserError: saying what is missing.
+    """
+    if config.verification is None:
+        return
+    if not data.split.validation.classes:
+        raise UserError(
+            f"verification chooses its threshold on validation classes, but split {data.split.name} has none; "
+            "set verification to null or choose another split"
+        )
+    _pairs(config, data, "validation")
+    _pairs(config, data, config.evaluation.part)
+
+
+def _pairs(config: Config, data: Data, part: PartName) -> tuple[np.ndarray, Pairs]:
+    """The images of a part, and pairs of them."""
+    assert config.verification is not None
+    rows = part_images(data.table, data.split, part)
+    return rows, draw_pairs(data.table.labels[rows], config.verification.pairs, config.verification.seed, part)
+
+
+def verification(config: Config, data: Data, trained: Trained) -> dict[str, Any] | None:
+    """How well the run tells pairs of evaluated classes apart, at the threshold that is best on validation classes.
+
+    None where the configuration asks for no verification.
+    """
+    if config.verification is None:
+        return None
+    similarity = Similarity.of(trained.layer)
+    scores, same = {}, {}
+    part = config.evaluation.part
+    for which in dict.fromkeys(("validation", part)):
+        rows, pairs = _pairs(config, data, which)
+        shown = np.unique(np.concatenate([pairs.left, pairs.right]))
+        what = f"verification, {which} images"
+        projected = embed(trained.embedder, data.table.images, rows[shown], "projected", progress=what)
+        left, right = (projected[np.searchsorted(shown, side)] for side in (pairs.left, pairs.right))
+        scores[which], same[which] = similarity(left, right), pairs.same
+    threshold = choose_threshold(scores["validation"], same["validation"])
+    return {
+        "part": part,
+        "similarity": similarity.name,
+        "threshold_part": "validation",
+        "seed": config.verification.seed,
+        **verify(scores[part], same[part], threshold).to_json(),
+    }
+
+
 def write_results(
     config: Config, name: str, path: Path, data: Data, subject: Subject, support_set: SupportSet
 ) -> dict[str, Any]:
@@ -119,7 +193,7 @@ def write_results(
     common = [_evaluated_on(data, subject), config.seed, result["versions"]]
     plan = []
     for adaptation in config.adaptations:
-        method = build_method(adaptation, subject.embedder, config.seed)
+        method = build_method(adaptation, subject.trained.embedder, config.seed, subject.trained.layer)
         for shot in (*config.evaluation.shot, None):
             facts = _facts(config, adaptation, method, shot, support_set)
             identity = json.dumps([*common, facts, support_set.to_json() if shot is None else None], sort_keys=True)
@@ -129,10 +203,12 @@ def write_results(
             episodes = _episodes(config, data, shot, support_set)
             title = f"{method.name}, {'support set' if shot is None else f'{shot}-shot'}"
             classes = np.unique(data.table.labels[data.rows])
-            done = evaluate(method, _gather(method, data, subject), episodes, classes, title)
+            done = evaluate(method, gather_for(method, data, subject), episodes, classes, title)
             rows[fingerprint] = {**facts, **_scores(done, data.table), "fingerprint": fingerprint}
             write_json(path, _filled(result, plan, rows))
     result = _filled(result, plan, rows)
+    if (pairs := verification(config, data, subject.trained)) is not None:
+        result["verification"] = pairs
     write_json(path, result)
     return result
 
@@ -143,10 +219,15 @@ def _filled(result: dict[str, Any], plan: list[Any], rows: Mapping[str, Any]) ->
 
 
 def _evaluated_on(data: Data, subject: Subject) -> str:
-    """A digest of the embeddings, which stand for weights and pixels, and of their classes."""
+    """A digest of what the embedder made of the images, which stands for weights and pixels, and of their classes."""
     labels = data.table.labels[data.rows].tolist()
     names = [data.table.class_names[label] for label in sorted(set(labels))]
-    return hashlib.sha256(subject.embeddings.tobytes() + json.dumps([labels, names]).encode()).hexdigest()
+    digest = hashlib.sha256(json.dumps([labels, names]).encode())
+    digest.update(subject.projected.tobytes())
+    if subject.trained.layer is not None:
+        for tensor in subject.trained.layer.state_dict().values():
+            digest.update(tensor.numpy().tobytes())
+    return digest.hexdigest()
 
 
 def _facts(
@@ -192,13 +273,14 @@ def _episodes(config: Config, data: Data, shot: int | None, support_set: Support
     return list(episode_sampler(config, data, shot).take(config.evaluation.episodes))
 
 
-def _gather(method: Method, data: Data, subject: Subject) -> Gather:
+def gather_for(method: Method, data: Data, subject: Subject) -> Gather:
     """How the method gets at embeddings or images by the table's image indices."""
-    if method.inputs == "embedding":
+    if method.inputs != "image":
         place = np.full(len(data.table), -1, dtype=np.int64)
         place[data.rows] = np.arange(len(data.rows))
-        return lambda rows: subject.embeddings[place[rows]]
-    size = subject.embedder.architecture.image_size
+        vectors = subject.embeddings if method.inputs == "embedding" else subject.projected
+        return lambda rows: vectors[place[rows]]
+    size = subject.trained.embedder.architecture.image_size
 
     def images(rows: np.ndarray) -> np.ndarray:
         pixels = to_pixels(center_crop(data.table.images[rows.ravel()], size))
@@ -208,20 +290,20 @@ def _gather(method: Method, data: Data, subject: Subject) -> Gather:
 
 
 def _header(config: Config, name: str, data: Data, subject: Subject) -> dict[str, Any]:
-    pretrained = subject.pretrained
+    trained = subject.trained
     return {
         "schema": 1,
         "name": name,
         "dataset": data.table.name,
         "split": data.split.name,
-        "backbone": subject.embedder.architecture.backbone,
+        "backbone": trained.embedder.architecture.backbone,
         "method": config.method,
         # A file is called by its name: its folder concerns one machine alone.
-        "pretrained": None if pretrained == "none" else Path(pretrained).name,
+        "pretrained": None if trained.pretrained == "none" else Path(trained.pretrained).name,
         "git": git_revision(),
         "seed": config.seed,
-        "image_size": subject.embedder.architecture.image_size,
-        "stages": list(subject.stages),
+        "image_size": trained.embedder.architecture.image_size,
+        "stages": list(trained.stages),
         "versions": {"paddle": paddle.__version__, "ppfsl": __version__, "numpy": np.__version__},
         "evaluations": [],
     }

@@ -273,6 +273,10 @@ def objective(name: str, **changes: Any) -> dict[str, Any]:
     return stage(objective={"name": name, **changes})
 
 
+def adaptation(name: str, **changes: Any) -> dict[str, Any]:
+    return {"adaptations": [{"name": name, **changes}]}
+
+
 @pytest.mark.parametrize(
     ("tree", "sentence"),
     [
@@ -283,7 +287,7 @@ def objective(name: str, **changes: Any) -> dict[str, Any]:
         ({"device": "tpu"}, "device: must be auto, cpu, gpu, or gpu:1 and the like, not"),
         ({"device": "gpu:x"}, "device: must be auto, cpu, gpu, or gpu:1 and the like, not"),
         ({"data": 3}, "c.yaml: data must be a group of keys, not 3"),
-        ({"data": {"name": "imagenet"}}, "data.name: input should be 'synthetic', 'flowers102' or "),
+        ({"data": {"name": "imagenet"}}, "data.name: input should be 'synthetic', 'flowers102', 'omniglot' or "),
         ({"data": {"image_size": 8}}, "data.image_size: input should be greater than or equal to 16, not 8"),
         ({"data": {"channels": 2}}, "data.channels: input should be 1 or 3, not 2"),
         ({"data": {"split_ratio": [0.5, 0.5]}}, "'data.split_ratio.2' is required"),
@@ -309,6 +313,44 @@ def objective(name: str, **changes: Any) -> dict[str, Any]:
         ({"adaptations": [{"name": "knn"}]}, "adaptations.0.name is 'knn'; known: 'class_mean', 'finetune'"),
         ({"adaptations": ["class_mean"]}, "adaptations.0 must be a group of keys, not 'class_mean'"),
         ({"data": None}, "data must be a group of keys, not None"),
+        ({"data": {"name": "omniglot", "split": "vinyals", "rotations": 1}}, "data.rotations: input should be a valid"),
+        ({"backbone": {"normalization": "black"}}, "backbone.normalization: input should be 'unit', 'inverted', "),
+        ({"backbone": {"name": "conv4", "pools": 0}}, "backbone.pools: input should be greater than or equal to 1, no"),
+        ({"backbone": {"name": "conv4", "pools": 5}}, "backbone.pools: input should be less than or equal to 4, not 5"),
+        (objective("contrastive", margin=0), "pretrain.0.objective.margin: input should be greater than 0, not 0"),
+        (objective("contrastive", classes_per_batch=1), "objective.classes_per_batch: input should be greater than or"),
+        (objective("siamese", images_per_class=1), "objective.images_per_class: input should be greater than or equal"),
+        (objective("siamese", merge="product"), "objective.merge: input should be 'absolute_difference' or 'concaten"),
+        (objective("siamese", hidden=64), "pretrain.0.objective.hidden must be a list, not 64"),
+        (objective("siamese", hidden=[0]), "pretrain.0.objective.hidden.0: input should be greater than or equal to"),
+        (objective("prototypical", way=1), "pretrain.0.objective.way: input should be greater than or equal to 2"),
+        (objective("prototypical", shot=0), "pretrain.0.objective.shot: input should be greater than or equal to 1"),
+        (objective("prototypical", shot=[1, 5]), "pretrain.0.objective.shot: input should be a valid integer"),
+        (objective("matching", query=0), "pretrain.0.objective.query: input should be greater than or equal to 1"),
+        (objective("matching", episodes_per_batch=0), "pretrain.0.objective.episodes_per_batch: input should be great"),
+        (objective("prototypical", metric="euclidean"), "objective.metric: input should be 'squared_euclidean' or 'c"),
+        (objective("prototypical", temperature=0), "objective.temperature: input should be greater than 0, not 0"),
+        (objective("matching", temperature=-1), "objective.temperature: input should be greater than 0, not -1"),
+        (objective("matching", context="half"), "pretrain.0.objective.context: input should be 'none' or 'full', not"),
+        (objective("matching", context="full", processing_steps=0), "objective.processing_steps: input should be gre"),
+        (objective("relation", width=0), "pretrain.0.objective.width: input should be greater than or equal to 1"),
+        (objective("relation", hidden=0), "pretrain.0.objective.hidden: input should be greater than or equal to 1"),
+        (objective("meta_baseline", scale=0), "pretrain.0.objective.scale: input should be greater than 0, not 0"),
+        (adaptation("nearest_shot", shots="min"), "adaptations.0.shots: input should be 'max' or 'mean', not 'min'"),
+        (adaptation("prototypical", metric="euclidean"), "adaptations.0.metric: input should be 'squared_euclidean'"),
+        (adaptation("prototypical", temperature=0), "adaptations.0.temperature: input should be greater than 0, not"),
+        (adaptation("matching", context="half"), "adaptations.0.context: input should be 'none' or 'full', not 'half'"),
+        (adaptation("matching", temperature=0), "adaptations.0.temperature: input should be greater than 0, not 0"),
+        (adaptation("baseline++", scale=0), "adaptations.0.scale: input should be greater than 0, not 0"),
+        (adaptation("baseline", epochs=0), "adaptations.0.epochs: input should be greater than or equal to 1, not 0"),
+        (adaptation("baseline", batch_size=0), "adaptations.0.batch_size: input should be greater than or equal to 1"),
+        (adaptation("baseline", lr=0), "adaptations.0.lr: input should be greater than 0, not 0"),
+        (adaptation("baseline", momentum=1), "adaptations.0.momentum: input should be less than 1, not 1"),
+        (adaptation("baseline", dampening=1), "adaptations.0.dampening: input should be less than 1, not 1"),
+        (adaptation("baseline", weight_decay=-1), "adaptations.0.weight_decay: input should be greater than or equal"),
+        ({"verification": {"pairs": 1}}, "verification.pairs: input should be greater than or equal to 2, not 1"),
+        ({"verification": {"seed": -1}}, "verification.seed: input should be greater than or equal to 0, not -1"),
+        ({"verification": True}, "verification must be a group of keys, not True"),
     ],
 )
 def test_bad_value_is_named(tmp_path: Path, tree: dict[str, Any], sentence: str) -> None:
@@ -324,7 +366,15 @@ def test_bad_value_is_named(tmp_path: Path, tree: dict[str, Any], sentence: str)
         ({"data": {"folder": "x"}}, "data: folder belongs to name: folder, which needs it"),
         ({"data": {"name": "flowers102"}}, "data: flowers102 needs a split: metadataset, fsl_ssl or article"),
         ({"backbone": {"scale": 0.5}}, "backbone: scale belongs to mobilenet_v1, not to resnet18"),
-        ({"backbone": {"width": 8}}, "backbone: width belongs to conv4, not to resnet18"),
+        ({"backbone": {"width": 8}}, "backbone: width belongs to conv4 and koch, not to resnet18"),
+        ({"backbone": {"pools": 2}}, "backbone: pools belongs to conv4, not to resnet18"),
+        ({"backbone": {"name": "koch", "pools": 2}}, "backbone: pools belongs to conv4, not to koch"),
+        ({"backbone": {"name": "koch", "scale": 2}}, "backbone: scale belongs to mobilenet_v1, not to koch"),
+        ({"data": {"name": "omniglot"}}, "data: omniglot needs a split: vinyals"),
+        (
+            objective("siamese", merge="concatenation"),
+            "pretrain.0.objective: merge: concatenation needs a hidden layer to compare; set hidden, such as [64]",
+        ),
         (objective("cross_entropy", scale=3), "pretrain.0.objective: scale belongs to the cosine classifier"),
         (stage(schedule={"name": "step"}), "pretrain.0.schedule: milestones belong to the step schedule"),
         (stage(schedule={"milestones": [1]}), "pretrain.0.schedule: milestones belong to the step schedule"),
@@ -332,7 +382,15 @@ def test_bad_value_is_named(tmp_path: Path, tree: dict[str, Any], sentence: str)
         (stage(augmentation={"crop_area": [0, 0.2]}), "pretrain.0.augmentation: crop_area must be two shares"),
         (
             stage(objective={"name": "cosine"}, trainable="head"),
-            "pretrain.0: trainable: head leaves nothing to train, since cosine has no classifier",
+            "pretrain.0: trainable: head leaves nothing to train, since cosine has no layers of its own",
+        ),
+        (
+            stage(objective={"name": "prototypical"}, trainable="head"),
+            "pretrain.0: trainable: head leaves nothing to train, since prototypical has no layers of its own",
+        ),
+        (
+            stage(objective={"name": "matching"}, trainable="head"),
+            "pretrain.0: trainable: head leaves nothing to train, since matching has no layers of its own",
         ),
         (
             {"adaptations": [{"name": "class_mean"}, {"name": "class_mean"}]},
@@ -346,6 +404,49 @@ def test_bad_value_is_named(tmp_path: Path, tree: dict[str, Any], sentence: str)
 )
 def test_keys_that_do_not_go_together_are_named(tmp_path: Path, tree: dict[str, Any], sentence: str) -> None:
     assert sentence in mistake(tmp_path, tree)
+
+
+@pytest.mark.parametrize(
+    "own",
+    [
+        {"name": "cross_entropy"},
+        {"name": "siamese"},
+        {"name": "matching", "context": "full"},
+        {"name": "relation"},
+        {"name": "meta_baseline"},
+    ],
+    ids=lambda own: own["name"],
+)
+def test_objectives_with_layers_may_train_these_alone(tmp_path: Path, own: dict[str, Any]) -> None:
+    assert load(tmp_path, stage(objective=own, trainable="head")).pretrain[0].trainable == "head"
+
+
+TRAINED: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
+    "siamese": ({"name": "siamese", "shots": "max"}, {"name": "siamese"}),
+    "relation": ({"name": "relation", "label": "other"}, {"name": "relation"}),
+    "meta_baseline": ({"name": "meta_baseline"}, {"name": "meta_baseline"}),
+    "matching with context: full": ({"name": "matching", "context": "full"}, {"name": "matching", "context": "full"}),
+}
+
+
+@pytest.mark.parametrize("name", TRAINED)
+def test_an_adaptation_that_uses_learned_layers_needs_the_last_stage_to_learn_them(tmp_path: Path, name: str) -> None:
+    adapting, learning = TRAINED[name]
+    sentence = f"c.yaml: adaptation {name} needs what the objective {name} learns; make that the last stage of pretrain"
+    plain, own = {"objective": {"name": "cosine"}}, {"objective": learning}
+    other = {"objective": {"name": "relation" if name != "relation" else "siamese"}}
+    without = {"objective": {"name": learning["name"]}} if name.startswith("matching") else plain
+    for stages in ([], [plain], [own, plain], [own, other], [without]):
+        tree = {"pretrain": stages, "adaptations": [{"name": "class_mean"}, adapting]}
+        assert mistake(tmp_path, tree) == sentence
+    for stages in ([own], [plain, own]):
+        tree = {"pretrain": stages, "adaptations": [{"name": "class_mean"}, adapting]}
+        assert load(tmp_path, tree).adaptations[1].name == adapting["name"]
+
+
+@pytest.mark.parametrize("name", ["nearest_shot", "prototypical", "matching", "baseline", "baseline++"])
+def test_an_adaptation_that_learns_nothing_beforehand_needs_no_stage(tmp_path: Path, name: str) -> None:
+    assert load(tmp_path, {"adaptations": [{"name": name}]}).adaptations[0].name == name
 
 
 def test_labels_tell_equal_adaptations_apart(tmp_path: Path) -> None:
@@ -365,13 +466,29 @@ def test_resolved_yaml_loads_back_to_the_same_configuration(tmp_path: Path) -> N
     tree = {
         "method": "花",
         "data": {"split_ratio": [0.5, 0.25, 0.25], "image_size": 32},
-        "backbone": {"name": "conv4", "width": 8, "projection": "none"},
+        "backbone": {"name": "conv4", "width": 8, "pools": 2, "normalization": "inverted", "projection": "none"},
         "pretrain": [
             {**STAGE, "clip_norm": 0.1, "schedule": {"name": "step", "milestones": [0.5, 2]}, "patience": 2},
             {"objective": {"name": "triplet", "margin": 1e-7, "mining": "semi_hard"}, "steps_per_epoch": 3},
+            {"objective": {"name": "contrastive", "margin": 0.5}},
+            {"objective": {"name": "siamese", "merge": "concatenation", "hidden": [64, 8]}},
+            {"objective": {"name": "prototypical", "metric": "cosine", "temperature": 0.1, "way": 20}},
+            {"objective": {"name": "matching", "context": "full", "processing_steps": 3}},
+            {"objective": {"name": "meta_baseline", "scale": 5.0, "shot": 5}},
+            {"objective": {"name": "relation", "width": 8, "hidden": 4, "episodes_per_batch": 3}},
         ],
-        "adaptations": [{"name": "class_mean"}, {"name": "finetune", "entropy": "query", "trainable": "all"}],
+        "adaptations": [
+            {"name": "class_mean"},
+            {"name": "finetune", "entropy": "query", "trainable": "all"},
+            {"name": "nearest_shot", "shots": "mean"},
+            {"name": "prototypical", "metric": "cosine"},
+            {"name": "matching", "temperature": 0.1},
+            {"name": "relation"},
+            {"name": "baseline", "dampening": 0.0},
+            {"name": "baseline++", "scale": 4.0},
+        ],
         "evaluation": {"shot": 3, "support_set": {"classes": [3, 1]}},
+        "verification": {"pairs": 100},
     }
     config = load(tmp_path, tree)
     again = load_config(write(tmp_path / "resolved.yaml", to_yaml(config)))
@@ -459,6 +576,15 @@ def test_a_switch_is_no_number() -> None:
             {"adaptations": [{"name": "finetune", "entropy": "none", "entropy_weight": 2.0}]},
             "adaptations.0: entropy_weight belongs to entropy: support or query; leave it out",
         ),
+        (
+            objective("matching", processing_steps=3),
+            "pretrain.0.objective: processing_steps belongs to context: full; leave it out",
+        ),
+        (
+            {"data": {"name": "flowers102", "split": "metadataset", "rotations": False}},
+            "data: rotations belongs to name: omniglot; leave it out",
+        ),
+        (adaptation("baseline", scale=4.0), "adaptations.0: scale belongs to name: baseline++; leave it out"),
     ],
 )
 def test_a_key_that_nothing_reads_is_refused(tree: dict[str, Any], sentence: str) -> None:

@@ -6,10 +6,13 @@ from collections.abc import Callable
 import numpy as np
 import paddle
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from ppfsl.losses import (
     Mining,
     TripletLoss,
+    contrastive_loss,
     cosine_pair_loss,
     cross_entropy,
     entropy,
@@ -96,7 +99,7 @@ def test_entropy_gradient() -> None:
     check_gradient(entropy, draw(3, 4))
 
 
-# --- cosine pairs and distances
+# --- cosine pairs
 
 
 def test_cosine_pair_loss_is_a_mean_squared_error() -> None:
@@ -104,6 +107,39 @@ def test_cosine_pair_loss_is_a_mean_squared_error() -> None:
     expected = sum((s - y) ** 2 for s, y in zip(similarity.tolist(), same.tolist(), strict=True)) / 4
     assert cosine_pair_loss(tensor(similarity), tensor(same)).item() == pytest.approx(expected, rel=1e-12)
     check_gradient(lambda x: cosine_pair_loss(x, tensor(same)), similarity)
+
+
+# --- contrastive
+
+
+@pytest.mark.parametrize("margin", [0.3, 1.0, 5.0])
+def test_contrastive_loss_is_the_mean_over_pairs(margin: float) -> None:
+    distances, same = np.abs(draw(20, key="distances")), generator(0, "same").integers(0, 2, 20)
+    total = 0.0
+    for d, y in zip(distances.tolist(), same.tolist(), strict=True):
+        total += d**2 / 2 if y else max(0.0, margin - d) ** 2 / 2
+    for kind in (np.int64, np.bool_, np.float64):
+        loss = contrastive_loss(tensor(distances), tensor(same.astype(kind)), margin)
+        assert loss.shape == []
+        assert loss.item() == pytest.approx(total / 20, rel=1e-12)
+
+
+def test_contrastive_loss_by_hand() -> None:
+    # One class at 3; two classes at 0.5 and 2, where the second is beyond the margin of 1.
+    loss = contrastive_loss(tensor(np.asarray([3.0, 0.5, 2.0])), tensor(np.asarray([1, 0, 0])), 1.0)
+    assert loss.item() == pytest.approx((9 / 2 + 0.25 / 2 + 0) / 3)
+
+
+def test_contrastive_gradient() -> None:
+    distances, same = np.asarray([0.4, 1.7, 0.2, 0.9, 2.5]), tensor(np.asarray([1, 1, 0, 0, 0]))
+    check_gradient(lambda x: contrastive_loss(x, same, 1.2), distances)
+    x = tensor(distances, grad=True)
+    contrastive_loss(x, same, 1.2).backward()
+    # Pulled by the distance, pushed by what lacks to the margin, left alone beyond it.
+    np.testing.assert_allclose(x.grad.numpy(), np.asarray([0.4, 1.7, -1.0, -0.3, 0]) / 5, atol=1e-12)
+
+
+# --- distances of all pairs
 
 
 def distances_of(x: np.ndarray) -> np.ndarray:
@@ -195,6 +231,61 @@ def test_triplet_example_by_hand() -> None:
 def test_triplet_gradient(mining: Mining) -> None:
     chance = tensor(numbers_for(len(LABELS)))
     check_gradient(lambda x: triplet_loss(x, tensor(LABELS), 0.7, mining, chance).loss, draw(len(LABELS), 3, scale=0.6))
+
+
+@pytest.mark.parametrize("mining", ["batch_all", "semi_hard"])
+@settings(deadline=None, max_examples=25)
+@given(labels=st.lists(st.integers(0, 3), min_size=1, max_size=9), margin=st.sampled_from([0.05, 1.0]))
+def test_any_batch_matches_triple_loops(mining: Mining, labels: list[int], margin: float) -> None:
+    x = draw(len(labels), 2, scale=0.7)
+    result = run(x, np.asarray(labels), margin, mining)
+    loss, active, count = triplet_losses(x, np.asarray(labels), margin, mining, numbers_for(len(labels)))
+    assert result.loss.item() == pytest.approx(loss, rel=1e-9, abs=1e-12)
+    assert (result.active, result.triplets) == (pytest.approx(active), count)
+
+
+def triplet_gradient(x: np.ndarray, labels: np.ndarray, margin: float, mining: Mining) -> np.ndarray:
+    """Triplet by triplet: the slopes of |a - p|^2 - |a - n|^2 where the loss is above zero."""
+    d, images = distances_of(x), range(len(x))
+    triplets = []
+    for a in images:
+        negatives = [n for n in images if labels[n] != labels[a]]
+        for p in images:
+            if p == a or labels[p] != labels[a] or not negatives:
+                continue
+            if mining == "batch_all":
+                triplets += [(a, p, n) for n in negatives]
+            else:
+                farther = [n for n in negatives if d[a, n] > d[a, p]]
+                nearest = min(farther, key=lambda n: d[a, n]) if farther else max(negatives, key=lambda n: d[a, n])
+                triplets.append((a, p, nearest))
+    active = [(a, p, n) for a, p, n in triplets if d[a, p] + margin > d[a, n]]
+    gradient = np.zeros_like(x)
+    for a, p, n in active:
+        gradient[a] += 2 * (x[a] - x[p]) - 2 * (x[a] - x[n])
+        gradient[p] -= 2 * (x[a] - x[p])
+        gradient[n] += 2 * (x[a] - x[n])
+    return gradient / (len(active) if mining == "batch_all" else len(triplets))
+
+
+@pytest.mark.parametrize("mining", ["batch_all", "semi_hard"])
+@pytest.mark.parametrize("margin", [0.05, 0.7, 3.0])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_gradient_pulls_and_pushes_triplet_by_triplet(mining: Mining, margin: float, dtype: type) -> None:
+    x = draw(len(LABELS), 3, scale=0.6).astype(dtype)
+    expected = triplet_gradient(x.astype(np.float64), LABELS, margin, mining)
+    assert np.abs(expected).max() > 1e-2
+    embeddings = tensor(x, grad=True)
+    triplet_loss(embeddings, tensor(LABELS), margin, mining).loss.backward()
+    np.testing.assert_allclose(embeddings.grad.numpy(), expected, atol=1e-5 if dtype is np.float32 else 1e-12)
+
+
+def test_semi_hard_negative_is_strictly_farther_than_the_positive() -> None:
+    # From image 0 the positive is 1 away; the negatives are 1 (no farther), 4 and 9 away in squared distance.
+    x, labels = np.asarray([[0.0], [1.0], [-1.0], [-2.0], [3.0]]), np.asarray([0, 0, 1, 2, 3])
+    expected = [max(0, 1 + 3.5 - 4), max(0, 1 + 3.5 - 4)]  # from image 1 they are 4, 4 and 9 away
+    result = run(x, labels, 3.5, "semi_hard")
+    assert (result.loss.item(), result.triplets) == (pytest.approx(sum(expected) / 2), 2)
 
 
 @pytest.mark.parametrize("mining", MININGS)

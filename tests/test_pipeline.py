@@ -3,7 +3,9 @@
 import copy
 import json
 import os
+import runpy
 import shutil
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,6 +13,7 @@ from typing import Any
 import numpy as np
 import paddle
 import pytest
+import yaml
 
 from ppfsl import pipeline, results
 from ppfsl.config import Config
@@ -573,6 +576,210 @@ def test_a_damaged_result_is_named(run_again: Path, whole_tree: Tree, text: str)
 def test_output_goes_below_output_unless_the_configuration_says_where() -> None:
     assert pipeline.run_folder(Config(), "flowers102/article") == Path("output/flowers102/article")
     assert pipeline.run_folder(Config(output_dir="here"), "flowers102/article") == Path("here")
+
+
+# --- methods that are trained
+
+
+EPISODES: Tree = {"way": 3, "shot": 1, "query": 3}
+CLASSES: Tree = {"classes_per_batch": 3, "images_per_class": 3}
+METHODS: dict[str, tuple[list[Tree], Tree]] = {  # objectives in order, adaptation
+    "contrastive": ([{"name": "contrastive", **CLASSES}], {"name": "nearest_shot"}),
+    "siamese": ([{"name": "siamese", **CLASSES}], {"name": "siamese"}),
+    "siamese, concatenation": (
+        [{"name": "siamese", "merge": "concatenation", "hidden": [6], **CLASSES}],
+        {"name": "siamese", "shots": "max"},
+    ),
+    "prototypical": ([{"name": "prototypical", "episodes_per_batch": 2, **EPISODES}], {"name": "prototypical"}),
+    "matching": ([{"name": "matching", "temperature": 0.1, **EPISODES}], {"name": "matching", "temperature": 0.1}),
+    "matching, full context": (
+        [{"name": "matching", **EPISODES}, {"name": "matching", "context": "full", **EPISODES}],
+        {"name": "matching", "context": "full"},
+    ),
+    "relation": ([{"name": "relation", "width": 4, **EPISODES}], {"name": "relation"}),
+    "meta_baseline": (
+        [{"name": "cross_entropy", "batch_size": 8}, {"name": "meta_baseline", **EPISODES}],
+        {"name": "meta_baseline"},
+    ),
+    "baseline": ([{"name": "cross_entropy", "batch_size": 8}], {"name": "baseline", "epochs": 3}),
+    "baseline++": (
+        [{"name": "cross_entropy", "classifier": "cosine", "batch_size": 8}],
+        {"name": "baseline++", "epochs": 3},
+    ),
+}
+LAYERS = {"siamese", "siamese, concatenation", "matching, full context", "relation", "meta_baseline"}
+
+
+@pytest.fixture(scope="module")
+def method_tree(image_cache: Path) -> Callable[[str], Tree]:
+    """Gives the tree of a run of one epoch of two steps a stage on drawn blossoms of 32 pixels, on maps of 8 x 8."""
+
+    def tree(kind: str) -> Tree:
+        objectives, adaptation = METHODS[kind]
+        return {
+            "data": {
+                "name": "synthetic",
+                "image_size": 32,
+                "split_ratio": [0.5, 0.25, 0.25],
+                "synthetic": {"classes": 12, "images_per_class": 8},
+                "cache_dir": str(image_cache),
+            },
+            "backbone": {"name": "conv4", "width": 8, "pools": 2, "projection": "none"},
+            "pretrain": [{"objective": o, "epochs": 1, "steps_per_epoch": 2} for o in objectives],
+            "validation": {"way": 3, "query": 3, "episodes": 5},
+            "adaptations": [adaptation],
+            "evaluation": {"way": 3, "shot": [1, 2], "query": 4, "episodes": 10},
+        }
+
+    return tree
+
+
+@pytest.fixture(scope="module")
+def method_run(
+    method_tree: Callable[[str], Tree], tmp_path_factory: pytest.TempPathFactory
+) -> Callable[[str], tuple[Path, Tree]]:
+    """Gives the directory, to be read only, and the tree of a method's run, without pictures."""
+    folder = tmp_path_factory.mktemp("methods")
+
+    def run(kind: str) -> tuple[Path, Tree]:
+        tree, run = method_tree(kind), folder / kind
+        if not run.exists():
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setattr(pipeline, "show_run", lambda *_: None)
+                pipeline.run(configured(tree, run), "tiny")
+        return run, tree
+
+    return run
+
+
+def evaluate_with_tool(tree: Tree, checkpoint: Path, folder: Path) -> Tree:
+    """What `tools/eval.py` finds, called as from the command line, in that folder."""
+    folder.mkdir()
+    (folder / "tiny.yaml").write_text(yaml.safe_dump(tree), encoding="utf-8")
+    tool = Path(__file__).parents[1] / "tools" / "eval.py"
+    output = folder / "evaluated"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "path", [*sys.path])
+        arguments = ["-c", str(folder / "tiny.yaml"), "--checkpoint", str(checkpoint), "-o", f"output_dir={output}"]
+        patch.setattr(sys, "argv", [str(tool), *arguments])
+        runpy.run_path(str(tool), run_name="__main__")
+    return result_of(output)
+
+
+@pytest.mark.parametrize("kind", METHODS)
+def test_a_method_is_trained_and_scored(method_run: Callable[[str], tuple[Path, Tree]], kind: str) -> None:
+    folder, _ = method_run(kind)
+    objectives, adaptation = METHODS[kind]
+    result = result_of(folder)
+    assert result["stages"] == [objective["name"] for objective in objectives]
+    rows = result["evaluations"]
+    assert [(row["adaptation"], row["shot"], row["episodes"], row["support_set"]) for row in rows] == [
+        (adaptation["name"], 1, 10, False),
+        (adaptation["name"], 2, 10, False),
+        (adaptation["name"], 2, 1, True),
+    ]
+    for row in rows:
+        assert 0 <= row["accuracy"] <= 1
+        assert not row["transductive"]
+        assert np.sum(row["confusion"]) == row["episodes"] * 3 * 4
+        assert {key: row["settings"][key] for key in adaptation} == adaptation
+    metrics = [json.loads(line) for line in (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
+    assert metrics[-1]["step"] == 2 * len(objectives)
+    assert all(np.isfinite(row["value"]) for row in metrics)
+    best = load_checkpoint(folder / "checkpoints" / "best.safetensors")
+    assert (best.layer is not None) == (kind in LAYERS)
+
+
+@pytest.mark.parametrize("kind", METHODS)
+def test_the_tool_scores_the_best_checkpoint_of_a_method_alike(
+    method_run: Callable[[str], tuple[Path, Tree]], tmp_path: Path, quiet: None, no_training: None, kind: str
+) -> None:
+    folder, tree = method_run(kind)
+    found = evaluate_with_tool(tree, folder / "checkpoints" / "best.safetensors", tmp_path / "tool")
+    assert timeless(found) == timeless(result_of(folder))
+
+
+@pytest.mark.parametrize("kind", sorted(LAYERS))
+def test_a_second_run_of_a_method_trains_and_evaluates_nothing(
+    method_run: Callable[[str], tuple[Path, Tree]],
+    tmp_path: Path,
+    quiet: None,
+    no_training: None,
+    evaluated: list[str],
+    kind: str,
+) -> None:
+    folder, tree = method_run(kind)
+    again = Path(shutil.copytree(folder, tmp_path / "again"))
+    pipeline.run(configured(tree, again), "tiny")
+    assert evaluated == []
+    assert timeless(result_of(again)) == timeless(result_of(folder))
+
+
+def test_a_checkpoint_without_what_an_adaptation_needs_is_refused(
+    method_run: Callable[[str], tuple[Path, Tree]], tmp_path: Path, quiet: None
+) -> None:
+    relation = method_run("relation")[1]
+    for other in ("prototypical", "siamese"):  # with no layer, with another method's
+        checkpoint = method_run(other)[0] / "checkpoints" / "best.safetensors"
+        with pytest.raises(UserError) as caught:
+            pipeline.run(configured(relation, tmp_path / other), "tiny", checkpoint)
+        assert str(caught.value) == (
+            "adaptation relation needs what the objective of that name learns, which this checkpoint lacks; "
+            "evaluate a run whose last stage has it"
+        )
+        assert not (tmp_path / other / "result.json").exists()
+
+
+def test_an_adaptation_without_its_objective_is_refused(method_tree: Callable[[str], Tree], tmp_path: Path) -> None:
+    tree = {**method_tree("prototypical"), "adaptations": [{"name": "relation"}]}
+    with pytest.raises(UserError) as caught:
+        configured(tree, tmp_path / "run")
+    assert str(caught.value) == (
+        "a test: adaptation relation needs what the objective relation learns; make that the last stage of pretrain"
+    )
+
+
+@pytest.mark.parametrize(
+    ("keys", "words"),
+    [
+        ({"way": 7}, "1_relation: 7-way episodes need 7 classes, but there are 6; lower objective.way"),
+        ({"shot": 6}, "1_relation: class 0 has 8 images, but 6 shots and 3 queries need 9; lower objective.shot or"),
+    ],
+)
+def test_episodes_that_the_base_classes_cannot_serve_are_refused_before_anything_is_written(
+    method_tree: Callable[[str], Tree], tmp_path: Path, keys: Tree, words: str
+) -> None:
+    tree = method_tree("relation")
+    tree["pretrain"][0]["objective"] = {**tree["pretrain"][0]["objective"], **keys}
+    with pytest.raises(UserError) as caught:
+        pipeline.run(configured(tree, tmp_path / "run"), "tiny")
+    assert str(caught.value).startswith(words)
+    assert not (tmp_path / "run").exists()
+
+
+def test_results_depend_on_what_the_method_learned_beside_the_embedder(
+    method_tree: Callable[[str], Tree], tmp_path: Path, quiet: None, evaluated: list[str]
+) -> None:
+    """Two modules on one embedder, which `trainable: head` leaves as it was built."""
+    results_found, weights = [], []
+    for rate in (0.01, 0.02):
+        tree = method_tree("relation")
+        tree["pretrain"][0] |= {"trainable": "head", "optimizer": {"lr": rate}}
+        tree["adaptations"].append({"name": "class_mean"})
+        run = tmp_path / str(rate)
+        if results_found:  # rows of the other module, which must not be taken for this one's
+            write_text(run / "result.json", json.dumps(results_found[0]))
+        pipeline.run(configured(tree, run), "tiny")
+        results_found.append(result_of(run))
+        weights.append(load_checkpoint(run / "checkpoints" / "best.safetensors"))
+    embedder = pipeline.build_embedder(pipeline.architecture_of(configured(tree, run)), 0)
+    for name, tensor in embedder.state_dict().items():
+        for found in weights:
+            np.testing.assert_array_equal(found.weights[name], tensor.numpy())
+    assert not np.array_equal(*(found.layer_weights["second.weight"] for found in weights))
+    assert len(evaluated) == 2 * 2 * 3
+    class_means = [[row["accuracy"] for row in result["evaluations"][3:]] for result in results_found]
+    assert class_means[0] == class_means[1]
 
 
 @pytest.mark.slow

@@ -69,14 +69,14 @@ def test_methods_that_take_images_get_them_cropped_to_the_embedders_size() -> No
     from ppfsl.backbones.embedder import Architecture, build_embedder
     from ppfsl.config import FinetuneConfig
     from ppfsl.methods.finetune import FinetuneAll
-    from ppfsl.results import Subject, _gather
+    from ppfsl.results import Subject, Trained, gather_for
 
     found = data()
     pixels = np.random.default_rng(0).integers(0, 256, (54, 20, 20, 3), dtype=np.uint8)
     found = dataclasses.replace(found, table=dataclasses.replace(found.table, images=pixels))
     embedder = build_embedder(Architecture("conv4", 16, options=(("width", 4),)), 0)
-    subject = Subject(embedder, np.zeros((18, 4), dtype=np.float32), "none", ())
+    subject = Subject(Trained(embedder, None, "none", ()), np.zeros((18, 4), dtype=np.float32))
     method = FinetuneAll(FinetuneConfig(name="finetune", trainable="all"), embedder)
     rows = found.rows[:6].reshape(2, 3)
-    gathered = _gather(method, found, subject)(rows)
+    gathered = gather_for(method, found, subject)(rows)
     assert np.array_equal(gathered, pixels[rows][:, :, 2:18, 2:18].transpose(0, 1, 4, 2, 3))

@@ -10,11 +10,11 @@ from ppfsl.cli import Parser, run
 
 def main() -> None:
     """Parse the command line and fetch."""
-    from ppfsl.data import flowers102
+    from ppfsl.data import flowers102, omniglot
     from ppfsl.data.download import fetch
     from ppfsl.data.roots import data_root
 
-    official = {"flowers102": flowers102.OFFICIAL_FILES}
+    official = {"flowers102": flowers102.OFFICIAL_FILES, "omniglot": omniglot.OFFICIAL_FILES}
     parser = Parser(description=__doc__)
     parser.add_argument("dataset", choices=sorted(official))
     parser.add_argument("--root", help="data root (default: the variable PPFSL_DATA, else ~/.cache/ppfsl)")

@@ -1,5 +1,6 @@
 """The embedder: pixels -> backbone -> projection -> L2 normalisation."""
 
+import math
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
@@ -9,6 +10,7 @@ import paddle.nn.functional as F
 from paddle import nn
 
 from ppfsl.backbones.conv4 import Conv4
+from ppfsl.backbones.koch import Koch
 from ppfsl.backbones.mobilenet_v1 import MobileNetV1
 from ppfsl.backbones.resnet12 import ResNet12
 from ppfsl.backbones.resnet18 import ResNet18
@@ -17,17 +19,16 @@ from ppfsl.randomness import generator
 
 _BACKBONES: dict[str, type[nn.Layer]] = {
     "conv4": Conv4,
+    "koch": Koch,
     "resnet12": ResNet12,
     "resnet18": ResNet18,
     "mobilenet_v1": MobileNetV1,
 }
 
-# Conv4 and ResNet12 halve an image four times; Paddle would go on and pool single pixels without a word.
-_SMALLEST = 16  # pixels
-
 # Per channel: (p / 255 - mean) / deviation.
 _NORMALIZATIONS = {
     "unit": ((0.0,) * 3, (1.0,) * 3),
+    "inverted": ((1.0,) * 3, (-1.0,) * 3),
     "signed": ((0.5,) * 3, (0.5,) * 3),
     "imagenet": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
 }
@@ -42,7 +43,7 @@ class Architecture:
         image_size: side of the images in pixels.
         channels: 3 (RGB) or 1 (grey).
         projection: dimension of the linear projection, or None.
-        normalization: of the pixels ("unit", "signed", "imagenet").
+        normalization: of the pixels ("unit", "inverted", "signed", "imagenet").
         options: further arguments of the backbone, such as {"scale": 0.75}.
     """
 
@@ -50,7 +51,7 @@ class Architecture:
     image_size: int
     channels: int = 3
     projection: int | None = None
-    normalization: Literal["unit", "signed", "imagenet"] = "imagenet"
+    normalization: Literal["unit", "inverted", "signed", "imagenet"] = "imagenet"
     options: tuple[tuple[str, float], ...] = ()
 
     def to_json(self) -> dict[str, Any]:
@@ -74,20 +75,29 @@ class Embedder(nn.Layer):
 
     Input float32 [N, C, S, S], pixels in 0..255; output float32 [N, D].
 
+    Attributes:
+        dim: D.
+        backbone_dim: how many numbers the backbone makes of an image.
+        map_shape: (channels, height, width) of what `project` returns flattened; height and width are 1 for vectors.
+
     Raises:
         UserError: when the backbone does not take such images.
     """
 
     def __init__(self, architecture: Architecture) -> None:
         super().__init__()
-        if architecture.image_size < _SMALLEST:
-            raise UserError(f"data.image_size is {architecture.image_size}; backbones need {_SMALLEST} px or more")
         self.architecture = architecture
-        backbone = _BACKBONES[architecture.backbone]
-        self.backbone = backbone(in_channels=architecture.channels, **dict(architecture.options))
+        backbone, size = _BACKBONES[architecture.backbone], architecture.image_size
+        if size < backbone.SMALLEST:
+            raise UserError(f"data.image_size is {size}; {architecture.backbone} needs {backbone.SMALLEST} px or more")
+        fixed = {"side": size} if getattr(backbone, "FIXED_SIZE", False) else {}
+        self.backbone = backbone(in_channels=architecture.channels, **fixed, **dict(architecture.options))
         self.backbone_dim = _output_dim(self.backbone, architecture)
         self.projection = nn.Linear(self.backbone_dim, architecture.projection) if architecture.projection else None
         self.dim: int = architecture.projection or self.backbone_dim
+        channels = self.dim if self.projection is not None else getattr(self.backbone, "map_channels", self.dim)
+        side = math.isqrt(self.dim // channels)
+        self.map_shape: tuple[int, int, int] = (channels, side, side)
         mean, deviation = (
             np.asarray(per_channel[: architecture.channels], dtype=np.float32).reshape(1, -1, 1, 1) * 255
             for per_channel in _NORMALIZATIONS[architecture.normalization]
@@ -104,9 +114,13 @@ class Embedder(nn.Layer):
         """The projection of the backbone's output, not yet normalised: [N, B] -> [N, D]."""
         return features if self.projection is None else self.projection(features)
 
+    def projected(self, images: paddle.Tensor) -> paddle.Tensor:
+        """What normalisation makes embeddings of: [N, C, S, S] -> [N, D]."""
+        return self.project(self.features(images))
+
     def forward(self, images: paddle.Tensor) -> paddle.Tensor:
         """Embeddings of length one: [N, C, S, S] -> [N, D]."""
-        return F.normalize(self.project(self.features(images)), axis=-1)
+        return F.normalize(self.projected(images), axis=-1)
 
 
 def build_embedder(architecture: Architecture, seed: int) -> Embedder:

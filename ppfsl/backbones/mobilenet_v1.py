@@ -18,6 +18,8 @@ class MobileNetV1(PaddleMobileNetV1):
     Input [N, 3, S, S], output [N, 1024 * scale], the mean over positions.
     """
 
+    SMALLEST = 16  # pixels
+
     def __init__(self, in_channels: int = 3, scale: float = 1.0) -> None:
         if in_channels != 3:
             raise UserError("backbone.name: mobilenet_v1 takes RGB images; set data.channels to 3")

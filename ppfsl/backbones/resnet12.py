@@ -13,6 +13,8 @@ class ResNet12(nn.Layer):
     Without the DropBlock of that paper. Input [N, C, S, S], output [N, 640], the mean over positions.
     """
 
+    SMALLEST = 16  # pixels
+
     def __init__(self, in_channels: int = 3) -> None:
         super().__init__()
         channels = [in_channels, 64, 160, 320, 640]

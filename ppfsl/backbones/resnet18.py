@@ -11,6 +11,8 @@ class ResNet18(ResNet):
     Input [N, C, S, S], output [N, 512], the mean over positions.
     """
 
+    SMALLEST = 16  # pixels
+
     def __init__(self, in_channels: int = 3) -> None:
         from paddle.vision.models.resnet import BasicBlock
 

@@ -1,7 +1,7 @@
 """Class splits: which classes are for training (base), for choosing (validation), for testing (novel)."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -38,6 +38,13 @@ class ClassSplit:
     def part(self, name: PartName) -> Part:
         """The part of that name."""
         return {"base": self.base, "validation": self.validation, "novel": self.novel}[name]
+
+    def without(self, labels: Container[int]) -> "ClassSplit":
+        """The same split with these classes left out of every part."""
+        parts = (self.part(name) for name in PART_NAMES)
+        return ClassSplit(
+            self.name, *(Part(tuple(c for c in part.classes if c not in labels), part.list) for part in parts)
+        )
 
 
 def shipped_splits(dataset: str) -> list[str]:

@@ -6,6 +6,7 @@ from ppfsl.config import DataConfig
 from ppfsl.data.class_split import ClassSplit, load_split, ratio_split
 from ppfsl.data.flowers102 import flowers102_source
 from ppfsl.data.folder import folder_source
+from ppfsl.data.omniglot import CHARACTERS, ROTATIONS, omniglot_source
 from ppfsl.data.roots import cache_root, data_root
 from ppfsl.data.source import Source
 from ppfsl.data.table import ImageTable, load_table
@@ -29,17 +30,24 @@ def open_table(config: DataConfig) -> ImageTable:
 def open_split(config: DataConfig, table: ImageTable) -> ClassSplit:
     """The class split that a configuration names, or the division of the table's classes by `split_ratio`.
 
+    Omniglot without rotations has the split's upright classes only.
+
     Raises:
         UserError: when there is no such split, or too few classes to divide.
     """
     if config.split is not None:
-        return load_split(config.name, config.split)
+        split = load_split(config.name, config.split)
+        if config.name == "omniglot" and not config.rotations:
+            return split.without(range(CHARACTERS, ROTATIONS * CHARACTERS))
+        return split
     return ratio_split(table.labels, config.split_ratio, config.split_seed)
 
 
 def _open_source(config: DataConfig) -> Source:
     if config.name == "flowers102":
         return flowers102_source(data_root(config.root) / "flowers102")
+    if config.name == "omniglot":
+        return omniglot_source(data_root(config.root) / "omniglot", config.rotations)
     if config.name == "folder":
         return folder_source(data_root(config.root) / Path(config.folder or "").expanduser())
     from ppfsl.data.synthetic import synthetic_source

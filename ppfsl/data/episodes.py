@@ -35,21 +35,31 @@ class EpisodeSampler:
         labels: [N], their classes.
         way, shot, query: classes per episode; support and query images per class.
         seed: a non-negative integer.
+        keys: of the configuration that ask for the episodes, for the errors.
 
     Raises:
         UserError: when there are fewer classes than `way`, or a class has fewer images than shot + query.
     """
 
     def __init__(
-        self, rows: np.ndarray, labels: np.ndarray | Sequence[int], way: int, shot: int, query: int, seed: int
+        self,
+        rows: np.ndarray,
+        labels: np.ndarray | Sequence[int],
+        way: int,
+        shot: int,
+        query: int,
+        seed: int,
+        keys: str = "evaluation",
     ) -> None:
         self.way, self.shot, self.query, self.seed = way, shot, query, seed
         order = np.argsort(rows)  # so that the caller's order does not matter
         self._rows_of = group_by_class(np.asarray(rows)[order], np.asarray(labels)[order])
         self._classes = np.asarray(sorted(self._rows_of), dtype=np.int64)
         if len(self._classes) < way:
-            raise UserError(f"{way}-way episodes need {way} classes, but there are {len(self._classes)}; lower the way")
-        check_sizes(self._rows_of, shot, query)
+            raise UserError(
+                f"{way}-way episodes need {way} classes, but there are {len(self._classes)}; lower {keys}.way"
+            )
+        check_sizes(self._rows_of, shot, query, keys)
 
     def __getitem__(self, index: int) -> Episode:
         """The episode of that number (from 0)."""
@@ -80,7 +90,7 @@ def group_by_class(rows: np.ndarray, labels: np.ndarray) -> dict[int, np.ndarray
     }
 
 
-def check_sizes(rows_of: Mapping[int, np.ndarray], shot: int, query: int) -> None:
+def check_sizes(rows_of: Mapping[int, np.ndarray], shot: int, query: int, keys: str = "evaluation") -> None:
     """Raise unless every class can give `shot` support and `query` query images.
 
     Raises:
@@ -90,5 +100,5 @@ def check_sizes(rows_of: Mapping[int, np.ndarray], shot: int, query: int) -> Non
     if len(rows) < shot + query:
         raise UserError(
             f"class {label} has {len(rows)} images, but {shot} shots and {query} queries need {shot + query}; "
-            "lower evaluation.shot or evaluation.query, or add images"
+            f"lower {keys}.shot or {keys}.query, or add images"
         )

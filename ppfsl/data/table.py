@@ -88,8 +88,10 @@ def load_table(
 
 
 def _place(identity: Any) -> Any:
-    """What tells two sources of one name apart: where they lie, if they say so, not what state they are in."""
-    return identity.get("root") if isinstance(identity, dict) else None
+    """What tells two sources of one name apart: where they lie and in which variant, not what state they are in."""
+    if not isinstance(identity, dict):
+        return None
+    return [identity.get("root"), identity["variant"]] if "variant" in identity else identity.get("root")
 
 
 def _open(folder: Path, fingerprint: str) -> ImageTable | None:

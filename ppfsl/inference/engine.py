@@ -17,7 +17,7 @@ from ppfsl.backbones.embedder import Embedder
 from ppfsl.data.augmentation import center_crop
 from ppfsl.progress import progress_bar
 
-Output = Literal["embedding", "features"]
+Output = Literal["embedding", "projected", "features"]
 Run = Callable[[np.ndarray], np.ndarray]
 
 _TOLERANCE = 1e-3  # of oneDNN against eager, relative to the largest output
@@ -38,7 +38,8 @@ def embed(
         images: uint8 [N, S, S, C]; cropped at the centre to the embedder's image size, a batch at a time, so the
             memory needed does not grow with N.
         rows: int64 [M], which images.
-        output: "embedding": of length one, [M, D]; "features": the backbone's, [M, B].
+        output: "embedding": of length one, [M, D]; "projected": before normalisation, [M, D]; "features": the
+            backbone's, [M, B].
         batch_size: images per call.
         progress: the progress bar's text, or None for no bar.
 
@@ -46,7 +47,7 @@ def embed(
         float32 [M, D or B], in the order of `rows`.
     """
     size = embedder.architecture.image_size
-    dim = embedder.dim if output == "embedding" else embedder.backbone_dim
+    dim = embedder.backbone_dim if output == "features" else embedder.dim
     result = np.empty((len(rows), dim), dtype=np.float32)
     with _evaluating(embedder):
         run = _runner(embedder, output)
@@ -75,7 +76,7 @@ def _evaluating(embedder: nn.Layer) -> Iterator[None]:
 
 
 def _runner(embedder: Embedder, output: Output) -> Run:
-    layer = embedder if output == "embedding" else _Features(embedder)
+    layer = embedder if output == "embedding" else _Part(embedder, output)
     layer.eval()
 
     def eager(pixels: np.ndarray) -> np.ndarray:
@@ -100,15 +101,15 @@ def _runner(embedder: Embedder, output: Output) -> Run:
     return exported
 
 
-class _Features(nn.Layer):
-    """The backbone alone, with the embedder's normalisation of pixels."""
+class _Part(nn.Layer):
+    """An embedder as far as an output of it."""
 
-    def __init__(self, embedder: Embedder) -> None:
+    def __init__(self, embedder: Embedder, output: Output) -> None:
         super().__init__()
-        self.embedder = embedder
+        self.embedder, self._output = embedder, output
 
     def forward(self, images: paddle.Tensor) -> paddle.Tensor:
-        return self.embedder.features(images)
+        return self.embedder.features(images) if self._output == "features" else self.embedder.projected(images)
 
 
 def _export(layer: nn.Layer, shape: tuple[int, ...]) -> Run:

@@ -4,6 +4,7 @@ import base64
 import functools
 import io
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -31,11 +32,27 @@ THUMBNAIL = 128  # pixels
 MOST_CONFUSED_PAIRS = 8
 
 
+@dataclass(frozen=True)
+class Picture:
+    """A figure with words.
+
+    Attributes:
+        title: a few words.
+        text: what is to be seen, a sentence or two.
+        figure: of matplotlib.
+    """
+
+    title: str
+    text: str
+    figure: Any
+
+
 def write_report(
     run: Path,
     support_images: np.ndarray | None = None,
     embeddings: np.ndarray | None = None,
     embedding_labels: Sequence[str] | None = None,
+    pictures: Sequence[Picture] = (),
 ) -> Path:
     """Write `report.html` of a run from what its directory holds; equal inputs give equal bytes.
 
@@ -45,6 +62,7 @@ def write_report(
             support_set.json.
         embeddings: [N, D] for a map in two dimensions.
         embedding_labels: the class name of each embedding.
+        pictures: further figures, in order.
 
     Returns:
         The path of the report.
@@ -68,6 +86,8 @@ def write_report(
         open_evaluations=OPEN_EVALUATIONS,
         support=_support_set(read_json(support), support_images) if support.exists() else None,
         map=_map(embeddings, embedding_labels),
+        verification=result.get("verification"),
+        pictures=[{"title": p.title, "text": p.text, "figure": _svg(p.figure, p.title)} for p in pictures],
         facts=list(_facts(result)),
         config=config.read_text(encoding="utf-8", errors="replace").splitlines() if config.exists() else [],
     )

@@ -1,24 +1,25 @@
 """docs/results.md from committed result files: no figure in its tables is typed by hand.
 
 A row of results is a folder `results/<dataset>/<row>/` with the run's `result.json` and an `about.yaml` that says what
-the result file cannot: title, order, command, machine, minutes, remark (Markdown), and whether the class by class table
-of the fixed support set is shown (`support_set: true`).
+the result file cannot: title, order, command, machine, minutes, remark (Markdown), whether the class by class table of
+the fixed support set is shown (`support_set: true`), and the comparison it belongs to, in place of a section of its own
+(see `ppfsl.reporting.comparisons`), with the accuracies that its paper reports.
 """
 
-import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
-import numpy as np
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from ppfsl.errors import UserError
 from ppfsl.files import read_json, write_text
 from ppfsl.reporting import wording
+from ppfsl.reporting.comparisons import Comparison, comparison_section
+from ppfsl.reporting.pairing import Evaluation, paired_difference, same_questions
 
-Evaluation = dict[str, Any]
+Model = TypeVar("Model", bound=BaseModel)
 
 _HEAD = """# Results
 
@@ -26,7 +27,8 @@ Written by `python tools/make_tables.py` from the result files below `results/`;
 makes it again. Accuracies are in percent, ± half the 95 % interval over episodes (1.96 x standard deviation /
 sqrt(episodes)), in percentage points. Inductive and transductive rows never share a table: a transductive method sees
 the unlabelled queries while it adapts. "Against" is the mean difference to the section's first row of the same task on
-the same episodes, with its paired 95 % interval. Batch norm is in evaluation mode throughout. Everything that was
+the same episodes, with its paired 95 % interval; in tables of several runs, to the first run. "Reported" is what the
+method's own paper has. Batch norm is in evaluation mode throughout. Everything that was
 chosen was chosen on validation classes.
 """
 
@@ -43,6 +45,9 @@ class About(BaseModel):
     minutes: Annotated[float, Field(gt=0)]
     remark: str = ""
     support_set: bool = False
+    comparison: str = ""
+    reported: dict[str, float | str] = {}
+    """Task, such as "5-way 1-shot" -> accuracy in per cent as its paper has it; shown in comparisons."""
 
 
 def make_tables(results: Path, target: Path) -> int:
@@ -61,25 +66,31 @@ def make_tables(results: Path, target: Path) -> int:
     rows = sorted((_read(path.parent) for path in results.rglob("result.json")), key=lambda row: row[0].order)
     if not rows:
         raise UserError(f"there is no result.json below {results}; copy the ones to show there, with an about.yaml")
-    write_text(target, "\n".join([_HEAD, *(_section(about, result) for about, result in rows)]))
-    return len(rows)
+    sections = [(about.order, _section(about, result)) for about, result, _ in rows if not about.comparison]
+    names = dict.fromkeys(folder.parent / about.comparison for about, _, folder in rows if about.comparison)
+    for name in names:
+        path = name.with_suffix(".yaml")
+        comparison = _parse(Comparison, path)
+        members = [row for row in rows if row[0].comparison and row[2].parent / row[0].comparison == name]
+        try:
+            sections.append((comparison.order, comparison_section(comparison, members)))
+        except ValueError as error:
+            raise UserError(f"{path}: {error}; mend it") from None
+    sections.sort(key=lambda section: section[0])
+    write_text(target, "\n".join([_HEAD, *(text for _, text in sections)]))
+    return len(sections)
 
 
-def paired_difference(evaluation: Evaluation, reference: Evaluation) -> tuple[float, float]:
-    """Mean difference of accuracy on the same episodes and half its 95 % interval, as fractions."""
-    queries = evaluation["way"] * evaluation["query"]
-    differences = (np.asarray(evaluation["episode_correct"]) - np.asarray(reference["episode_correct"])) / queries
-    return float(differences.mean()), float(1.96 * differences.std() / math.sqrt(len(differences)))
+def _read(folder: Path) -> tuple[About, dict[str, Any], Path]:
+    return _parse(About, folder / "about.yaml"), read_json(folder / "result.json"), folder
 
 
-def _read(folder: Path) -> tuple[About, dict[str, Any]]:
-    path = folder / "about.yaml"
+def _parse(kind: type[Model], path: Path) -> Model:
     try:
-        about = About.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
+        return kind.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
     except (OSError, yaml.YAMLError, ValidationError) as error:
         reason = " ".join(str(error).split())
         raise UserError(f"{path} is missing or malformed ({reason}); see ppfsl/reporting/tables.py") from None
-    return about, read_json(folder / "result.json")
 
 
 def _section(about: About, result: dict[str, Any]) -> str:
@@ -107,15 +118,11 @@ def _table(rows: Sequence[Evaluation], all_rows: Sequence[Evaluation]) -> Iterat
     yield "| way | shot | classes | adaptation | accuracy | against | episodes |"
     yield "|---|---|---|---|---|---|---|"
     for row in sorted(rows, key=lambda row: (row["way"], row["shot"])):
-        first = next(other for other in all_rows if _task(other) == _task(row))
+        first = next(other for other in all_rows if same_questions(other, row))
         yield (
-            f"| {row['way']} | {row['shot']} | {row['part']} | {_cell(row['adaptation'])} "
+            f"| {row['way']} | {row['shot']} | {row['part']} | {wording.cell(row['adaptation'])} "
             f"| {100 * row['accuracy']:.2f} ± {100 * row['ci95']:.2f} | {_against(row, first)} | {row['episodes']} |"
         )
-
-
-def _task(row: Evaluation) -> tuple[Any, ...]:
-    return tuple(row[key] for key in ("part", "way", "shot", "query", "episodes", "seed"))
 
 
 def _against(row: Evaluation, first: Evaluation) -> str:
@@ -134,12 +141,7 @@ def _per_class(row: Evaluation) -> str:
     ]
     for entry in row["per_class"]:
         lines.append(
-            f"| {entry['label']} | {_cell(entry['name'])} | {entry['correct']} / {entry['total']} "
+            f"| {entry['label']} | {wording.cell(entry['name'])} | {entry['correct']} / {entry['total']} "
             f"| {100 * entry['accuracy']:.0f} |"
         )
     return "\n".join(lines) + "\n"
-
-
-def _cell(text: object) -> str:
-    """Text that does not end a table's cell."""
-    return wording.printable(text).replace("|", "\\|")

@@ -12,6 +12,11 @@ def printable(text: object) -> str:
     return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in str(text))
 
 
+def cell(text: object) -> str:
+    """Text that does not end a cell of a Markdown table."""
+    return printable(text).replace("|", "\\|")
+
+
 def task(evaluation: Evaluation) -> str:
     """What was asked, such as "5-way 1-shot"."""
     return f"{evaluation['way']}-way {evaluation['shot']}-shot"

@@ -1,7 +1,8 @@
 """Checkpoints: one .safetensors file with the weights, and in its header JSON for everything else.
 
-One file, because one file can be replaced atomically. The embedder's weights stand under their own names; what only
-training needs stands under "training/". The JSON (metadata key "ppfsl") says how to rebuild the embedder.
+One file, because one file can be replaced atomically. The embedder's weights stand under their own names; what the
+method learned beside it under "method/"; what only training needs under "training/". The JSON (metadata key "ppfsl")
+says how to rebuild the embedder and the method's layer.
 """
 
 import json
@@ -11,15 +12,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from paddle import nn
 from safetensors.numpy import save
 
 from ppfsl.backbones.embedder import Architecture, Embedder, build_embedder
 from ppfsl.backbones.weights import load_strictly, read_weights
 from ppfsl.errors import UserError
 from ppfsl.files import replacing
+from ppfsl.methods.layers import build_layer
 from ppfsl.version import __version__
 
-_TRAINING = "training/"
+_TRAINING, _METHOD = "training/", "method/"
 
 
 @dataclass(frozen=True)
@@ -29,19 +32,23 @@ class Checkpoint:
     Attributes:
         architecture: rebuilds the embedder.
         weights: the embedder's, by the names of its `state_dict()`.
+        layer: rebuilds what the method learned beside the embedder (`ppfsl.methods.layers`); None: nothing.
+        layer_weights: its weights, by the names of its `state_dict()`.
         training: arrays that only training needs (optimizer state, the objective's head).
         facts: JSON values: how far training was, what it was trained on.
     """
 
     architecture: Architecture
     weights: Mapping[str, np.ndarray]
+    layer: dict[str, Any] | None = None
+    layer_weights: Mapping[str, np.ndarray] = field(default_factory=dict)
     training: Mapping[str, np.ndarray] = field(default_factory=dict)
     facts: Mapping[str, Any] = field(default_factory=dict)
 
 
-def weights_of(embedder: Embedder) -> dict[str, np.ndarray]:
-    """A copy of the embedder's weights."""
-    return {name: tensor.numpy().copy() for name, tensor in embedder.state_dict().items()}
+def weights_of(layer: nn.Layer) -> dict[str, np.ndarray]:
+    """A copy of a layer's weights."""
+    return {name: tensor.numpy().copy() for name, tensor in layer.state_dict().items()}
 
 
 def save_checkpoint(checkpoint: Checkpoint, path: Path) -> None:
@@ -50,9 +57,11 @@ def save_checkpoint(checkpoint: Checkpoint, path: Path) -> None:
         "schema": 1,
         "ppfsl": __version__,
         "architecture": checkpoint.architecture.to_json(),
+        "layer": checkpoint.layer,
         "facts": dict(checkpoint.facts),
     }
     arrays = {name: np.ascontiguousarray(value) for name, value in checkpoint.weights.items()}
+    arrays |= {_METHOD + name: np.ascontiguousarray(value) for name, value in checkpoint.layer_weights.items()}
     arrays |= {_TRAINING + name: np.ascontiguousarray(value) for name, value in checkpoint.training.items()}
     with replacing(path) as temporary:
         content = save(arrays, metadata={"ppfsl": json.dumps(header, allow_nan=False, sort_keys=True)})
@@ -72,9 +81,14 @@ def load_checkpoint(path: Path) -> Checkpoint:
         facts = header["facts"]
     except (KeyError, TypeError, ValueError):
         raise UserError(f"{path} is not a checkpoint of ppfsl; name one that a run wrote in its checkpoints/") from None
-    weights = {name: value for name, value in arrays.items() if not name.startswith(_TRAINING)}
-    training = {name[len(_TRAINING) :]: value for name, value in arrays.items() if name.startswith(_TRAINING)}
-    return Checkpoint(architecture, weights, training, facts)
+    weights = {name: value for name, value in arrays.items() if not name.startswith((_TRAINING, _METHOD))}
+    return Checkpoint(
+        architecture, weights, header.get("layer"), _below(_METHOD, arrays), _below(_TRAINING, arrays), facts
+    )
+
+
+def _below(prefix: str, arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    return {name[len(prefix) :]: value for name, value in arrays.items() if name.startswith(prefix)}
 
 
 def load_embedder(path: Path) -> Embedder:
@@ -87,3 +101,24 @@ def load_embedder(path: Path) -> Embedder:
     embedder = build_embedder(checkpoint.architecture, seed=0)
     load_strictly(embedder, checkpoint.weights, str(path))
     return embedder
+
+
+def method_layer(checkpoint: Checkpoint, origin: str) -> nn.Layer | None:
+    """What the method of a checkpoint learned beside the embedder, frozen, in evaluation mode; None: nothing.
+
+    Raises:
+        UserError: when it is no layer that this version knows, or its weights do not fit.
+    """
+    if checkpoint.layer is None:
+        return None
+    try:
+        layer = build_layer(checkpoint.layer, seed=0)
+    except (KeyError, TypeError):
+        raise UserError(
+            f"{origin} holds a method that this version of ppfsl does not know; update ppfsl or train it again"
+        ) from None
+    load_strictly(layer, checkpoint.layer_weights, origin)
+    layer.eval()
+    for parameter in layer.parameters():
+        parameter.stop_gradient = True
+    return layer

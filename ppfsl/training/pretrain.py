@@ -6,17 +6,21 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from paddle import nn
 
 from ppfsl.backbones.embedder import Embedder
 from ppfsl.backbones.weights import load_strictly
 from ppfsl.config import StageConfig
+from ppfsl.config.objectives import judged_alike
 from ppfsl.data.table import ImageTable
 from ppfsl.errors import UserError
+from ppfsl.methods.base import Learner
+from ppfsl.methods.layers import describe
 from ppfsl.progress import progress_bar, say
 from ppfsl.randomness import generator
 from ppfsl.reporting.metrics import MetricLog
-from ppfsl.training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint, weights_of
-from ppfsl.training.objectives import build_objective
+from ppfsl.training.checkpoint import Checkpoint, load_checkpoint, method_layer, save_checkpoint, weights_of
+from ppfsl.training.objectives.build import build_objective
 from ppfsl.training.stage import NonFiniteLossError, Stage, Step, base_labels
 from ppfsl.training.validation import Validation
 
@@ -85,12 +89,12 @@ def stage_name(stages: tuple[StageConfig, ...], index: int) -> str:
     return f"{index + 1}_{stages[index].objective.name}"
 
 
-def check_job(job: Job, dim: int) -> bool:
+def check_job(job: Job, shape: tuple[int, int, int]) -> bool:
     """Raise what stands against a job at once, not after hours in its first stages; nothing is written.
 
     Args:
         job: the training.
-        dim: dimension of the embedder's output.
+        shape: (channels, height, width) of the embedder's output before normalisation.
 
     Returns:
         Whether the job has been begun, so that `pretrain` takes the weights of its folder.
@@ -101,17 +105,21 @@ def check_job(job: Job, dim: int) -> bool:
     labels = base_labels(job.table, job.base)
     for index, stage in enumerate(job.stages):
         try:
-            build_objective(stage.objective, labels, dim, seed=0)
+            build_objective(stage.objective, labels, shape, seed=0)
         except UserError as error:
             raise UserError(f"{stage_name(job.stages, index)}: {error}") from None
     return _last_checkpoint(job) is not None
 
 
-def pretrain(job: Job, embedder: Embedder) -> None:
+def pretrain(job: Job, embedder: Embedder) -> nn.Layer | None:
     """Train the embedder through all stages, in place, or as far as an interrupted run still has to go.
 
     Every stage starts from the best weights so far. `embedder` ends with the best weights of the run by validation
-    accuracy, or with the last ones where there is no validation.
+    accuracy, or with the last ones where there is no validation. Only accuracies of one method are compared: a stage
+    that is scored by another method than the one before it begins a new comparison.
+
+    Returns:
+        What the last stage's method learned beside the embedder; None: nothing.
 
     Raises:
         UserError: what `check_job` finds, but later; when the loss is not finite.
@@ -122,7 +130,9 @@ def pretrain(job: Job, embedder: Embedder) -> None:
             while progress.stage < len(job.stages):
                 progress = _run_stage(job, embedder, progress, state, log)
                 state = {}
-    load_strictly(embedder, load_checkpoint(job.best).weights, str(job.best))
+    checkpoint = load_checkpoint(job.best)
+    load_strictly(embedder, checkpoint.weights, str(job.best))
+    return method_layer(checkpoint, str(job.best))
 
 
 def _resume(job: Job, embedder: Embedder) -> tuple[Progress, dict[str, np.ndarray]]:
@@ -174,21 +184,24 @@ def _run_stage(
     stage = Stage(config, embedder, job.table, job.base, seed)
     if progress.epoch:
         stage.load_state(state)
+    elif progress.stage and not judged_alike(job.stages[progress.stage - 1].objective, config.objective):
+        progress = replace(progress, best=None)
     while progress.epoch < config.epochs and not (config.patience and progress.waited >= config.patience):
         before = progress
         progress = _run_epoch(job, stage, name, progress, log)
         if job.validation is None or progress.best != before.best:
-            _save(job, embedder, progress, job.best)
+            _save(job, embedder, progress, job.best, stage.objective.method)
         progress = replace(progress, metrics_bytes=log.sync())
-        _save(job, embedder, progress, job.last, stage.state())
+        _save(job, embedder, progress, job.last, stage.objective.method, stage.state())
     if progress.epoch < config.epochs:
         say(f"{name}: stopped early, {progress.waited} validations without a better one")
     if job.validation is not None and progress.stage and progress.stage_best != progress.best:
         say(f"{name}: no epoch was better than the weights it started from, which are kept")
-    load_strictly(embedder, load_checkpoint(job.best).weights, str(job.best))
-    _save(job, embedder, progress, job.folder / "checkpoints" / f"{name}.safetensors")
+    best = load_checkpoint(job.best)
+    load_strictly(embedder, best.weights, str(job.best))
+    _save_as(job, best, progress, job.folder / "checkpoints" / f"{name}.safetensors")
     progress = replace(progress, stage=progress.stage + 1, epoch=0, stage_best=None, waited=0)
-    _save(job, embedder, progress, job.last)
+    _save_as(job, best, progress, job.last)
     return progress
 
 
@@ -240,7 +253,7 @@ def _validate(validation: Validation, stage: Stage, name: str, progress: Progres
     """Score the embedder if it is time to; the progress, and what to tell of it."""
     if progress.epoch % validation.every and progress.epoch < stage.config.epochs:
         return progress, ""
-    score = validation.score(stage.embedder, stage.frozen_backbone)
+    score = validation.score(stage.embedder, stage.frozen_backbone, stage.objective.method)
     log.log(progress.steps, progress.epochs, "validation", f"{name}/{validation.name}", score)
     better = progress.best is None or score > progress.best
     stage_better = progress.stage_best is None or score > progress.stage_best
@@ -258,7 +271,24 @@ def _means(rows: list[dict[str, float]]) -> dict[str, float]:
 
 
 def _save(
-    job: Job, embedder: Embedder, progress: Progress, path: Path, state: dict[str, np.ndarray] | None = None
+    job: Job,
+    embedder: Embedder,
+    progress: Progress,
+    path: Path,
+    method: Learner | None = None,
+    state: dict[str, np.ndarray] | None = None,
 ) -> None:
+    layer = method.layer if method is not None else None
+    checkpoint = Checkpoint(
+        embedder.architecture,
+        weights_of(embedder),
+        describe(layer) if layer is not None else None,
+        weights_of(layer) if layer is not None else {},
+        state or {},
+    )
+    _save_as(job, checkpoint, progress, path)
+
+
+def _save_as(job: Job, checkpoint: Checkpoint, progress: Progress, path: Path) -> None:
     facts = {"progress": asdict(progress), "trained_on": job.facts}
-    save_checkpoint(Checkpoint(embedder.architecture, weights_of(embedder), state or {}, facts), path)
+    save_checkpoint(replace(checkpoint, facts=facts), path)

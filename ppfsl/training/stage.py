@@ -14,7 +14,7 @@ from ppfsl.errors import UserError
 from ppfsl.inference.engine import embed
 from ppfsl.optimizers import build_optimizer, learning_rate, load_state_by_position, state_by_position
 from ppfsl.randomness import generator
-from ppfsl.training.objectives import build_objective
+from ppfsl.training.objectives.build import build_objective
 
 _HEAD, _OPTIMIZER = "head.", "optimizer."
 
@@ -50,7 +50,7 @@ class Stage:
     def __init__(self, config: StageConfig, embedder: Embedder, table: ImageTable, rows: np.ndarray, seed: int) -> None:
         self.config, self.embedder, self._table, self._rows, self._seed = config, embedder, table, rows, seed
         self._labels = base_labels(table, rows)
-        self.objective = build_objective(config.objective, self._labels, embedder.dim, seed)
+        self.objective = build_objective(config.objective, self._labels, embedder.map_shape, seed)
         self.steps_per_epoch = config.steps_per_epoch or self.objective.steps
         self.frozen_backbone = config.trainable in ("projection", "head")
         self.parameters = self._thaw()
@@ -137,6 +137,8 @@ class Stage:
         self.embedder.eval()
         for layer in self._trained_layers():
             layer.train()
+        if self.objective.head is not None:
+            self.objective.head.train()
 
 
 class NonFiniteLossError(UserError):

@@ -2,21 +2,22 @@
 
 import numpy as np
 import paddle
-import paddle.nn.functional as F
 
 from ppfsl.backbones.embedder import Embedder
 from ppfsl.config import ValidationConfig
 from ppfsl.data.episodes import EpisodeSampler, group_by_class
 from ppfsl.data.table import ImageTable
+from ppfsl.distances import normalized
 from ppfsl.errors import UserError
 from ppfsl.evaluation import evaluate
 from ppfsl.inference.engine import embed
+from ppfsl.methods.base import Learner, Method
 from ppfsl.methods.class_mean import ClassMean
 from ppfsl.randomness import generator
 
 
 class Validation:
-    """A fixed set of episodes on validation classes, scored with class means.
+    """A fixed set of episodes on validation classes.
 
     Args:
         table: where the images are.
@@ -40,27 +41,33 @@ class Validation:
         self._rows = np.sort(np.concatenate(chosen))
         self._labels = table.labels[self._rows]
         places = np.arange(len(self._rows))
+        way, shot, query = config.way, config.shot, config.query
         try:
-            sampler = EpisodeSampler(places, self._labels, config.way, config.shot, config.query, seed)
+            sampler = EpisodeSampler(places, self._labels, way, shot, query, seed, "validation")
         except UserError as error:
-            raise UserError(f"validation: {str(error).replace('evaluation.', 'validation.')}") from None
+            raise UserError(f"validation: {error}") from None
         self._episodes = list(sampler.take(config.episodes))
         self._features: np.ndarray | None = None
 
-    def score(self, embedder: Embedder, frozen_backbone: bool) -> float:
+    def score(self, embedder: Embedder, frozen_backbone: bool, method: Learner | None = None) -> float:
         """Mean accuracy over the episodes, 0..1.
 
         Args:
             embedder: left as it was.
             frozen_backbone: whether the backbone is the same at every call, so that its output is computed once.
+            method: what labels the queries; its layer is left in evaluation mode. None: class means.
         """
         if frozen_backbone:
             if self._features is None:
                 self._features = embed(embedder, self._table.images, self._rows, "features")
             with paddle.no_grad():
-                projected = embedder.project(paddle.to_tensor(self._features))
-                embeddings = F.normalize(projected, axis=-1).numpy()
+                projected = embedder.project(paddle.to_tensor(self._features)).numpy()
         else:
             self._features = None
-            embeddings = embed(embedder, self._table.images, self._rows)
-        return evaluate(ClassMean(), embeddings.__getitem__, self._episodes, np.unique(self._labels)).accuracy
+            projected = embed(embedder, self._table.images, self._rows, "projected")
+        if method is not None and method.layer is not None:
+            method.layer.eval()
+        judge: Method = method or ClassMean()
+        vectors = normalized(projected) if judge.inputs == "embedding" else projected
+        with paddle.no_grad():
+            return evaluate(judge, vectors.__getitem__, self._episodes, np.unique(self._labels)).accuracy

@@ -165,7 +165,9 @@ def test_file_with_a_classifier_fills_the_backbone_alone(tmp_path: Path, kind: s
 def test_checkpoint_fills_the_backbone_alone(tmp_path: Path) -> None:
     trained, layer = embedder(seed=1), embedder(seed=0)
     projection = arrays(layer.projection)
-    save_checkpoint(Checkpoint(CONV4, weights_of(trained), {"head.weight": np.zeros(3)}), tmp_path / "c.safetensors")
+    save_checkpoint(
+        Checkpoint(CONV4, weights_of(trained), training={"head.weight": np.zeros(3)}), tmp_path / "c.safetensors"
+    )
     load_pretrained(layer, str(tmp_path / "c.safetensors"))
     assert same(arrays(layer.backbone), arrays(trained.backbone))
     assert same(arrays(layer.projection), projection)

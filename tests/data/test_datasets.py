@@ -66,6 +66,24 @@ def test_flowers_are_looked_for_below_the_root(tmp_path: Path) -> None:
     assert not (tmp_path / "cache").exists()
 
 
+def test_omniglot_is_looked_for_below_the_root(tmp_path: Path) -> None:
+    config = DataConfig(name="omniglot", split="vinyals", root=str(tmp_path), cache_dir=str(tmp_path / "cache"))
+    with pytest.raises(UserError) as caught:
+        open_table(config)
+    assert str(tmp_path / "omniglot" / "images_background.zip") in str(caught.value)
+    assert not (tmp_path / "cache").exists()
+
+
+@pytest.mark.parametrize("rotations", [False, True])
+def test_omniglot_is_read_with_the_rotations_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rotations: bool
+) -> None:
+    asked: list[tuple[Path, bool]] = []
+    monkeypatch.setattr(datasets, "omniglot_source", lambda *arguments: asked.append(arguments))
+    datasets._open_source(DataConfig(name="omniglot", split="vinyals", root=str(tmp_path), rotations=rotations))
+    assert asked == [(tmp_path / "omniglot", rotations)]
+
+
 def test_the_drawn_data_set_has_the_size_asked_for(tmp_path: Path) -> None:
     def drawn(seed: int) -> ImageTable:
         synthetic = SyntheticConfig(classes=10, images_per_class=2, seed=seed)
@@ -107,6 +125,31 @@ def test_shipped_splits_of_the_flowers_are_found() -> None:
     for name, counts in (("metadataset", (71, 15, 16)), ("fsl_ssl", (51, 26, 25))):
         split = open_split(DataConfig(name="flowers102", split=name), table)  # type: ignore[arg-type]
         assert tuple(len(split.part(part).classes) for part in ("base", "validation", "novel")) == counts
+
+
+def test_upright_omniglot_has_the_upright_classes_of_its_split(tmp_path: Path) -> None:
+    table = type("Table", (), {"labels": np.arange(6492)})
+
+    def opened(rotations: bool, split: str = "vinyals") -> list[tuple[int, ...]]:
+        config = DataConfig(name="omniglot", split=split, rotations=rotations)
+        found = open_split(config, table)  # type: ignore[arg-type]
+        return [found.base.classes, found.validation.classes, found.novel.classes]
+
+    turned, upright = opened(rotations=True), opened(rotations=False)
+    assert [len(part) for part in turned] == [4112, 688, 1692]
+    assert [len(part) for part in upright] == [1028, 172, 423]
+    assert sorted(sum(upright, ())) == list(range(1623))
+    for part, turned_part in zip(upright, turned, strict=True):
+        assert set(part) < set(turned_part)
+
+    own = tmp_path / "own.json"
+    novel = {"classes": [4, 1627, 6500], "list": "evaluation"}
+    own.write_text(json.dumps({"base": [0, 1623], "validation": [], "novel": novel}), encoding="utf-8")
+    assert opened(rotations=True, split=str(own)) == [(0, 1623), (), (4, 1627, 6500)]
+    # A label that Omniglot does not have at all stays, and is an error where its images are asked for.
+    assert opened(rotations=False, split=str(own)) == [(0,), (), (4, 6500)]
+    kept = open_split(DataConfig(name="omniglot", split=str(own), rotations=False), table)  # type: ignore[arg-type]
+    assert (kept.name, kept.novel.list) == ("own", "evaluation")
 
 
 def test_a_source_is_read_through_its_reader(photographs: Path) -> None:

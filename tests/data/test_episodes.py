@@ -111,9 +111,9 @@ def test_all_classes_and_images_are_drawn_about_equally_often() -> None:
 
 
 def test_too_few_classes_are_refused() -> None:
-    with pytest.raises(UserError, match=r"^11-way episodes need 11 classes, but there are 10; lower the way$"):
+    with pytest.raises(UserError, match=r"^11-way episodes need 11 classes, but there are 10; lower evaluation\.way$"):
         sampler(way=11)
-    with pytest.raises(UserError, match=r"need 5 classes, but there are 0; lower the way"):
+    with pytest.raises(UserError, match=r"need 5 classes, but there are 0; lower evaluation\.way$"):
         EpisodeSampler(np.arange(0), np.arange(0), 5, 1, 1, 0)
 
 
@@ -126,6 +126,13 @@ def test_small_class_is_refused_by_name() -> None:
         r"lower evaluation\.shot or evaluation\.query, or add images$",
     ):
         EpisodeSampler(np.arange(15), labels, 2, 2, 3, 0)
+
+
+def test_complaints_name_the_keys_that_asked_for_the_episodes() -> None:
+    with pytest.raises(UserError, match=r"; lower validation\.way$"):
+        EpisodeSampler(*SMALL, 11, 1, 1, 0, "validation")
+    with pytest.raises(UserError, match=r"; lower objective\.shot or objective\.query, or add images$"):
+        EpisodeSampler(*SMALL, 5, 4, 3, 0, "objective")
 
 
 def test_check_sizes_accepts_what_just_fits() -> None:

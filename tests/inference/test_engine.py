@@ -9,6 +9,7 @@ import pytest
 
 from ppfsl.backbones.embedder import Architecture, Embedder, build_embedder
 from ppfsl.data.augmentation import center_crop
+from ppfsl.distances import normalized
 from ppfsl.inference import engine
 from ppfsl.inference.engine import embed, to_pixels
 from ppfsl.randomness import generator
@@ -20,6 +21,8 @@ ARCHITECTURES = [
     Architecture("resnet12", 16, 3, 6),
     Architecture("resnet18", 32, 3, None),
     Architecture("mobilenet_v1", 32, 3, 6, "signed", (("scale", 0.25),)),
+    Architecture("conv4", 28, 1, None, "inverted", (("pools", 2), ("width", 8))),
+    Architecture("koch", 65, 1, None, "inverted", (("width", 2),)),
 ]
 SMALL = ARCHITECTURES[1]
 
@@ -44,7 +47,8 @@ def eager(embedder: Embedder, images: np.ndarray, output: str = "embedding") -> 
     embedder.eval()
     with paddle.no_grad():
         pixels = paddle.to_tensor(to_pixels(images))
-        result = (embedder(pixels) if output == "embedding" else embedder.features(pixels)).numpy()
+        of = {"embedding": embedder, "projected": embedder.projected, "features": embedder.features}
+        result = of[output](pixels).numpy()
     embedder.train()
     return result
 
@@ -81,6 +85,30 @@ def test_features_equal_eager_ones(architecture: Architecture) -> None:
     close(found, eager(embedder, images, "features"))
 
 
+@pytest.mark.parametrize(
+    "architecture", [*ARCHITECTURES[:2], *ARCHITECTURES[5:]], ids=lambda a: f"{a.backbone}-{a.image_size}"
+)
+def test_projected_outputs_equal_eager_ones_and_are_embeddings_once_normalised(architecture: Architecture) -> None:
+    embedder = trained(architecture)
+    images = pictures(5, architecture.image_size, architecture.channels)
+    found = embed(embedder, images, np.arange(5), "projected", batch_size=3)
+    assert found.shape == (5, embedder.dim)
+    close(found, eager(embedder, images, "projected"))
+    assert np.abs(np.linalg.norm(found, axis=1) - 1).min() > 1e-2, "they are to be of any length"
+    close(normalized(found), embed(embedder, images, np.arange(5)))
+
+
+def test_normalised_vectors_have_length_one_and_zero_stays_zero() -> None:
+    vectors = generator(0, "vectors").standard_normal((4, 6)).astype(np.float32) * np.float32([[1e-3], [1], [1e4], [0]])
+    found = normalized(vectors)
+    assert found.dtype == np.float32
+    assert found.shape == (4, 6)
+    for one, vector in zip(found[:3], vectors[:3], strict=True):
+        np.testing.assert_allclose(one, vector / np.sqrt((vector.astype(np.float64) ** 2).sum()), rtol=1e-6)
+    assert not found[3].any()
+    assert normalized(vectors[:0]).shape == (0, 6)
+
+
 @pytest.mark.parametrize("batch_size", [1, 3, 100])
 def test_rows_decide_images_and_order(batch_size: int) -> None:
     embedder, images = trained(SMALL), pictures(8, 20)
@@ -113,7 +141,7 @@ def test_table_is_read_a_batch_at_a_time() -> None:
     assert largest == 3
 
 
-@pytest.mark.parametrize("output", ["embedding", "features"])
+@pytest.mark.parametrize("output", ["embedding", "projected", "features"])
 def test_embedder_is_left_as_it_was(output: Any) -> None:
     embedder = trained(SMALL)
     embedder.train()

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from ppfsl.errors import UserError
-from ppfsl.reporting.tables import make_tables, paired_difference
+from ppfsl.reporting.pairing import paired_difference
+from ppfsl.reporting.tables import make_tables
 
 ABOUT = "order: {order}\ntitle: {title}\ncommand: python tools/train.py -c x.yaml\nmachine: 2 cores\nminutes: 3\n"
 

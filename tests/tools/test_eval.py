@@ -51,7 +51,7 @@ def test_the_best_checkpoint_scores_what_the_run_scored_and_the_run_stays_as_it_
     evaluated = run / "eval_best"
     assert scores(evaluated) == scores(run)
     assert {path.name for path in evaluated.iterdir()} == {
-        "config.yaml", "support_set.json", "result.json", "report.html", "vdl",
+        "config.yaml", "support_set.json", "result.json", "report.html", "vdl", "pictures",
     }  # fmt: skip
     assert "report: output/tiny/eval_best/report.html" in done.stderr
     assert "class_mean" in done.stdout

@@ -38,6 +38,7 @@ def test_help_fits_a_screen_answers_at_once_and_loads_no_paddle(tmp_path: Path) 
     seconds = time.monotonic() - start
     assert done.returncode == 0
     assert "flowers102" in done.stdout
+    assert "omniglot" in done.stdout
     assert "--root" in done.stdout
     assert len(done.stdout.splitlines()) <= 24
     loaded = {line.rsplit("|", 1)[1].strip() for line in done.stderr.splitlines() if "|" in line}
@@ -50,6 +51,7 @@ def test_unknown_data_set_is_a_mistake(tmp_path: Path) -> None:
     done = prepare("roses", cwd=tmp_path)
     assert done.returncode == 2
     assert "flowers102" in done.stderr
+    assert "omniglot" in done.stderr
     assert "Traceback" not in done.stderr
 
 
@@ -83,6 +85,27 @@ def test_files_that_are_there_are_kept(tmp_path: Path, no_network: dict[str, str
         f"{folder / name}: kept: not the official bytes" for name in ("102flowers.tgz", "imagelabels.mat", "setid.mat")
     ]
     assert {path.read_bytes() for path in folder.iterdir()} == {b"mine"}
+
+
+def test_omniglot_without_network_says_what_to_put_where(tmp_path: Path, no_network: dict[str, str]) -> None:
+    done = prepare("omniglot", "--root", "here", cwd=tmp_path, **no_network)
+    assert (done.returncode, done.stdout) == (2, "")
+    (line,) = done.stderr.splitlines()
+    for name in ("images_background.zip", "images_evaluation.zip"):
+        url = f"https://raw.githubusercontent.com/brendenlake/omniglot/master/python/{name}"
+        assert f"{url} as {tmp_path / 'here' / 'omniglot' / name}" in line
+
+
+def test_omniglot_packed_anew_is_kept(tmp_path: Path, no_network: dict[str, str]) -> None:
+    folder = tmp_path / "omniglot"
+    folder.mkdir()
+    for name in ("images_background.zip", "images_evaluation.zip"):
+        (folder / name).write_bytes(b"mine")
+    done = prepare("omniglot", "--root", str(tmp_path), cwd=tmp_path, **no_network)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.splitlines() == [
+        f"{folder / name}: kept: not the official bytes" for name in ("images_background.zip", "images_evaluation.zip")
+    ]
 
 
 @pytest.mark.real_data

@@ -23,6 +23,7 @@ from ppfsl import pipeline
 from ppfsl.backbones.embedder import Embedder
 from ppfsl.config import Config
 from ppfsl.config_file import parse_config
+from ppfsl.methods import relation
 from ppfsl.training import pretrain, validation
 from ppfsl.training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 
@@ -53,6 +54,30 @@ FROZEN: Tree = {
     "optimizer": {"name": "adamw", "lr": 0.01, "weight_decay": 0.1},
 }
 
+EPISODES: Tree = {"way": 3, "shot": 1, "query": 3}
+METHODS: list[Tree] = [  # with layers of their own; the relation module's has batch norm
+    {
+        "objective": {"name": "siamese", "hidden": [5], "classes_per_batch": 3, "images_per_class": 4},
+        "epochs": 2,
+        "steps_per_epoch": 2,
+        "optimizer": {"name": "adam", "lr": 0.01, "weight_decay": 1e-3},
+    },
+    {
+        "objective": {"name": "matching", "context": "full", "processing_steps": 2, **EPISODES},
+        "epochs": 2,
+        "steps_per_epoch": 2,
+        "optimizer": {"name": "adamw", "lr": 0.01, "weight_decay": 0.1},
+        "augmentation": {"crop": "random"},
+        "clip_norm": 1.0,
+    },
+    {
+        "objective": {"name": "relation", "width": 4, "episodes_per_batch": 2, **EPISODES},
+        "epochs": 3,
+        "steps_per_epoch": 2,
+        "optimizer": {"name": "momentum", "lr": 0.1},
+    },
+]
+
 
 class Killed(BaseException):
     """Stands for the end of the process."""
@@ -64,14 +89,21 @@ def tree(tiny_tree: Callable[[], Tree]) -> Tree:
 
 
 @pytest.fixture
+def method_tree(tiny_tree: Callable[[], Tree]) -> Tree:
+    """Stages of methods with layers of their own, on maps of 4 x 4 pixels."""
+    backbone = {"name": "conv4", "width": 4, "pools": 2, "projection": "none"}
+    return {**tiny_tree(), "backbone": backbone, "pretrain": copy.deepcopy(METHODS)}
+
+
+@pytest.fixture
 def eager(monkeypatch: pytest.MonkeyPatch) -> None:
     """Validates without exporting the embedder, which takes longer than all else here."""
 
-    def embed(embedder: Embedder, images: np.ndarray, rows: np.ndarray, output: str = "embedding") -> np.ndarray:
+    def embed(embedder: Embedder, images: np.ndarray, rows: np.ndarray, output: str) -> np.ndarray:
         embedder.eval()
         pixels = paddle.to_tensor(images[rows].transpose(0, 3, 1, 2).astype(np.float32))
         with paddle.no_grad():
-            return (embedder(pixels) if output == "embedding" else embedder.features(pixels)).numpy()
+            return (embedder.projected(pixels) if output == "projected" else embedder.features(pixels)).numpy()
 
     monkeypatch.setattr(validation, "embed", embed)
 
@@ -115,10 +147,11 @@ def configured(tree: Tree, folder: Path) -> Config:
 
 
 def train(tree: Tree, folder: Path) -> dict[str, np.ndarray]:
-    """Train in a folder as far as it goes; the embedder's weights."""
+    """Train in a folder as far as it goes; the weights of the embedder and of what the method learned beside it."""
     config = configured(tree, folder)
-    embedder = pipeline.trained_embedder(config, pipeline.open_data(config), folder)
-    return {name: value.numpy() for name, value in embedder.state_dict().items()}
+    embedder, layer = pipeline.trained_embedder(config, pipeline.open_data(config), folder)
+    own = {} if layer is None else {f"layer.{name}": value.numpy() for name, value in layer.state_dict().items()}
+    return {**{name: value.numpy() for name, value in embedder.state_dict().items()}, **own}
 
 
 def log_of(folder: Path) -> list[Tree]:
@@ -135,13 +168,17 @@ def checkpoint_facts(checkpoint: Checkpoint) -> Tree:
 def assert_same_training(first: Path, second: Path) -> None:
     names = [{path.name for path in (folder / "checkpoints").glob("*.safetensors")} for folder in (first, second)]
     assert names[0] == names[1]
-    assert {"last.safetensors", "best.safetensors", "1_cross_entropy.safetensors", "2_cosine.safetensors"} <= names[0]
+    stages = [name for name in names[0] if name[0].isdecimal()]
+    assert len(stages) >= 2
+    assert names[0] == {"last.safetensors", "best.safetensors", *stages}
     for name in sorted(names[0]):
         one, two = (load_checkpoint(folder / "checkpoints" / name) for folder in (first, second))
-        for arrays, others in ((one.weights, two.weights), (one.training, two.training)):
+        for kind in ("weights", "layer_weights", "training"):
+            arrays, others = getattr(one, kind), getattr(two, kind)
             assert set(arrays) == set(others)
             differing = [key for key in arrays if arrays[key].tobytes() != others[key].tobytes()]
             assert not differing, (name, differing)
+        assert one.layer == two.layer
         assert checkpoint_facts(one) == checkpoint_facts(two)
     assert log_of(first) == log_of(second)
 
@@ -254,6 +291,195 @@ def test_every_stage_counts_its_own_epochs_without_a_better_one(
     assert (best["best"], best["epochs"]) == (0.6, 2)
 
 
+# --- methods with layers of their own
+
+
+def test_methods_layers_survive_a_kill_before_any_checkpoint(
+    method_tree: Tree, tmp_path: Path, eager: None, scenes: Callable[[], list[Path]]
+) -> None:
+    weights = train(method_tree, tmp_path / "whole")
+    assert any(name.startswith("layer.norms.") for name in weights)
+    assert len(scenes()) >= 2 + 7 + 3 + 6, "first two, an epoch, best ones, ends of stages"
+    for scene in scenes():
+        again = train(method_tree, scene)
+        assert_same_training(tmp_path / "whole", scene)
+        assert again.keys() == weights.keys()
+        assert all(again[name].tobytes() == weights[name].tobytes() for name in weights)
+
+
+@pytest.mark.parametrize("stage", [0, 1, 2])
+def test_methods_layers_survive_a_kill_inside_an_epoch(
+    method_tree: Tree, tmp_path: Path, eager: None, monkeypatch: pytest.MonkeyPatch, stage: int
+) -> None:
+    weights = train(method_tree, tmp_path / "whole")
+    really = pretrain.Stage.run_epoch
+
+    def killed(self: Any, epoch: int) -> Iterator[Any]:
+        for number, step in enumerate(really(self, epoch)):
+            if self.config.objective.name == METHODS[stage]["objective"]["name"] and (epoch, number) == (1, 1):
+                raise Killed
+            yield step
+
+    with monkeypatch.context() as patch:
+        patch.setattr(pretrain.Stage, "run_epoch", killed)
+        with pytest.raises(Killed):
+            train(method_tree, tmp_path / "killed")
+    again = train(method_tree, tmp_path / "killed")
+    assert_same_training(tmp_path / "whole", tmp_path / "killed")
+    assert all(again[name].tobytes() == weights[name].tobytes() for name in weights)
+
+
+def test_last_and_best_hold_what_the_method_of_the_moment_learned(
+    method_tree: Tree, tmp_path: Path, eager: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every checkpoint as it is written: last and best of one epoch hold one layer; without a method there is none."""
+    found: list[tuple[str, int, str | None, bytes]] = []
+
+    def looking(checkpoint: Checkpoint, path: Path) -> None:
+        save_checkpoint(checkpoint, path)
+        read = load_checkpoint(path)
+        progress = read.facts["progress"]
+        content = b"".join(value.tobytes() for _, value in sorted(read.layer_weights.items()))
+        assert (read.layer is None) == (content == b"")
+        found.append((path.stem, progress["epochs"], read.layer["name"] if read.layer else None, content))
+        if path.stem == "last" and progress["epoch"]:
+            own = {name[5:]: value for name, value in read.training.items() if name.startswith("head.")}
+            assert set(own) == set(read.layer_weights) or read.layer is None
+            assert all(np.array_equal(own[name], value) for name, value in read.layer_weights.items())
+
+    monkeypatch.setattr(pretrain, "save_checkpoint", looking)
+    scores = iter([0.5, 0.6, 0.3, 0.4, 0.2, 0.1])
+    monkeypatch.setattr(validation.Validation, "score", lambda *_: next(scores))
+    plain = {"objective": {"name": "cross_entropy", "batch_size": 16}, "epochs": 2, "steps_per_epoch": 1}
+    method_tree["pretrain"] = [plain, {**METHODS[2], "epochs": 2}, {**METHODS[0], "epochs": 2}]
+    weights = train(method_tree, tmp_path / "run")
+    assert [row[:3] for row in found] == [
+        ("best", 0, None), ("last", 0, None),
+        ("best", 1, None), ("last", 1, None), ("best", 2, None), ("last", 2, None),
+        ("1_cross_entropy", 2, None), ("last", 2, None),
+        ("best", 3, "relation"), ("last", 3, "relation"), ("best", 4, "relation"), ("last", 4, "relation"),
+        ("2_relation", 4, "relation"), ("last", 4, "relation"),
+        ("best", 5, "siamese"), ("last", 5, "siamese"), ("last", 6, "siamese"),
+        ("3_siamese", 6, "siamese"), ("last", 6, "siamese"),
+    ]  # fmt: skip
+    of = {(name, epochs, place): content for place, (name, epochs, _, content) in enumerate(found)}
+    assert of["best", 3, 8] == of["last", 3, 9]
+    assert of["best", 4, 10] == of["last", 4, 11] == of["2_relation", 4, 12] == of["last", 4, 13]
+    assert of["best", 3, 8] != of["best", 4, 10], "the module is to learn in an epoch"
+    assert of["best", 5, 14] == of["last", 5, 15] == of["3_siamese", 6, 17] == of["last", 6, 18], "the first was best"
+    assert of["last", 6, 16] != of["best", 5, 14]
+    best = load_checkpoint(tmp_path / "run" / "checkpoints" / "best.safetensors")
+    for name, value in best.layer_weights.items():
+        assert weights[f"layer.{name}"].tobytes() == value.tobytes()
+    for name, value in best.weights.items():
+        assert weights[name].tobytes() == value.tobytes()
+
+
+def test_training_ends_with_a_layer_that_nothing_changes(method_tree: Tree, tmp_path: Path, eager: None) -> None:
+    config = configured({**method_tree, "pretrain": [METHODS[2]]}, tmp_path / "run")
+    for _ in range(2):  # trained, then loaded
+        _, layer = pipeline.trained_embedder(config, pipeline.open_data(config), tmp_path / "run")
+        assert layer is not None
+        assert not any(part.training for part in layer.sublayers(include_self=True))
+        assert all(parameter.stop_gradient for parameter in layer.parameters())
+
+
+def test_a_methods_layer_learns_in_epochs_and_is_in_evaluation_mode_in_validation(
+    method_tree: Tree, tmp_path: Path, eager: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    modes: dict[str, set[bool]] = {"loss": set(), "validation": set()}
+    calls: list[str] = []
+    really = relation.RelationModule.forward
+
+    def watched(self: Any, *arguments: Any) -> Any:
+        calls.append("validation" if not paddle.is_grad_enabled() else "loss")
+        modes[calls[-1]] |= {part.training for part in self.sublayers(include_self=True)}
+        return really(self, *arguments)
+
+    monkeypatch.setattr(relation.RelationModule, "forward", watched)
+    method_tree["pretrain"] = [METHODS[2]]
+    train(method_tree, tmp_path / "run")
+    assert modes == {"loss": {True}, "validation": {False}}
+    assert calls == ["loss", "loss", "validation"] * 3
+
+
+def scores_by_stage(monkeypatch: pytest.MonkeyPatch, first: float, second: float) -> None:
+    """Validation finds about these accuracies in the two stages; how epochs differ is up to the weights."""
+    about = [first]
+    really = pretrain._run_stage
+
+    def score(self: Any, embedder: Embedder, *_: Any) -> float:
+        weight = embedder.state_dict()["backbone.blocks.0.0.weight"].numpy()
+        return about[0] + float(abs(weight).sum()) % 0.01
+
+    def run_stage(job: Any, embedder: Any, progress: Any, *arguments: Any) -> Any:
+        about[0] = (first, second)[progress.stage]
+        return really(job, embedder, progress, *arguments)
+
+    monkeypatch.setattr(validation.Validation, "score", score)
+    monkeypatch.setattr(pretrain, "_run_stage", run_stage)
+
+
+CROSS_ENTROPY: Tree = {"name": "cross_entropy", "batch_size": 16}
+PROTOTYPICAL: Tree = {"name": "prototypical", **EPISODES}
+CHAINS: dict[str, tuple[Tree, Tree, bool]] = {
+    "class means, class means": (CROSS_ENTROPY, {"name": "cosine", "triples": 4}, True),
+    "class means, method": (CROSS_ENTROPY, PROTOTYPICAL, False),
+    "method, class means": (PROTOTYPICAL, CROSS_ENTROPY, False),
+    "method, method": (PROTOTYPICAL, {"name": "matching", **EPISODES}, False),
+}
+
+
+@pytest.mark.parametrize("chain", CHAINS)
+def test_accuracies_of_another_method_are_not_compared(
+    method_tree: Tree,
+    tmp_path: Path,
+    eager: None,
+    monkeypatch: pytest.MonkeyPatch,
+    scenes: Callable[[], list[Path]],
+    chain: str,
+) -> None:
+    """The second stage finds less than the first; killed anywhere, the run comes to the same end."""
+    first, second, compared = CHAINS[chain]
+    scores_by_stage(monkeypatch, 0.9, 0.3)
+    stages = [{"objective": objective, "epochs": 3, "steps_per_epoch": 2} for objective in (first, second)]
+    method_tree["pretrain"] = stages
+    weights = train(method_tree, tmp_path / "whole")
+    checkpoints = tmp_path / "whole" / "checkpoints"
+    best = load_checkpoint(checkpoints / "best.safetensors")
+    rows = [row["value"] for row in log_of(tmp_path / "whole") if row["split"] == "validation"]
+    assert len(rows) == 6
+    assert min(rows[:3]) > 0.8 > max(rows[3:])
+    kept = rows[:3] if compared else rows[3:]
+    progress = best.facts["progress"]
+    assert progress["best"] == max(kept)
+    assert progress["epochs"] == rows.index(max(kept)) + 1
+    assert progress["stage"] == (0 if compared else 1)
+    assert all(weights[name].tobytes() == value.tobytes() for name, value in best.weights.items())
+    ends = [
+        load_checkpoint(checkpoints / f"{number}_{stage['objective']['name']}.safetensors").weights
+        for number, stage in enumerate(stages, 1)
+    ]
+    same = all(np.array_equal(ends[0][name], ends[1][name]) for name in ends[0])
+    assert same == compared
+    for scene in scenes():
+        train(method_tree, scene)
+        assert_same_training(tmp_path / "whole", scene)
+
+
+def test_a_method_without_layers_leaves_none(method_tree: Tree, tmp_path: Path, eager: None) -> None:
+    """A relation module does not outlive the next stage, which compares anew."""
+    method_tree["pretrain"] = [METHODS[2], {"objective": PROTOTYPICAL, "epochs": 1, "steps_per_epoch": 1}]
+    weights = train(method_tree, tmp_path / "run")
+    assert not any(name.startswith("layer.") for name in weights)
+    for name, layer in (("1_relation", "relation"), ("2_prototypical", None), ("best", None), ("last", None)):
+        found = load_checkpoint(tmp_path / "run" / "checkpoints" / f"{name}.safetensors").layer
+        assert (found["name"] if found else None) == layer
+
+
+# --- without validation, without stages, without warning
+
+
 def test_without_validation_the_last_weights_are_the_best_after_a_kill_too(
     tree: Tree, tmp_path: Path, scenes: Callable[[], list[Path]]
 ) -> None:
@@ -264,6 +490,18 @@ def test_without_validation_the_last_weights_are_the_best_after_a_kill_too(
     for scene in scenes():
         train(tree, scene)
         assert_same_training(tmp_path / "whole", scene)
+
+
+def test_without_validation_the_last_layer_is_the_best(method_tree: Tree, tmp_path: Path) -> None:
+    method_tree["pretrain"] = METHODS[2:]
+    method_tree["data"]["split_ratio"] = [0.75, 0, 0.25]
+    weights = train(method_tree, tmp_path / "run")
+    best = load_checkpoint(tmp_path / "run" / "checkpoints" / "best.safetensors")
+    assert best.facts["progress"]["epochs"] == 3
+    assert best.layer is not None
+    assert {f"layer.{name}" for name in best.layer_weights} <= set(weights)
+    other = train({**method_tree, "pretrain": [{**METHODS[2], "epochs": 2}]}, tmp_path / "shorter")
+    assert not np.array_equal(weights["layer.second.weight"], other["layer.second.weight"])
 
 
 def test_a_run_without_stages_survives_a_kill_between_its_two_checkpoints(

@@ -21,6 +21,13 @@ SIDE, CLASSES, EACH = 18, 5, 6
 ARCHITECTURE = Architecture("conv4", 16, 3, 6, "unit", (("width", 4),))
 CROSS_ENTROPY = {"name": "cross_entropy", "batch_size": 8}
 TRIPLET = {"name": "triplet", "mining": "random", "classes_per_batch": 3, "images_per_class": 3}
+EPISODES = {"way": 3, "shot": 1, "query": 2, "episodes_per_batch": 2}
+METHODS: dict[str, dict[str, Any]] = {  # with layers of their own
+    "relation": {"name": "relation", "width": 4, "hidden": 3, **EPISODES},
+    "full context": {"name": "matching", "context": "full", "processing_steps": 2, **EPISODES},
+    "siamese": {"name": "siamese", "classes_per_batch": 3, "images_per_class": 3},
+    "meta_baseline": {"name": "meta_baseline", **EPISODES},
+}
 Weights = dict[str, np.ndarray]
 
 
@@ -119,6 +126,40 @@ def test_objectives_without_head_train_the_embedder(table: ImageTable, rows: np.
     train(stage, range(1))
     assert {"projection.weight", "backbone.blocks.0.0.weight"} <= changed(before, all_weights(stage))
     assert not any(name.startswith("head.") for name in before)
+
+
+@pytest.mark.parametrize("kind", METHODS)
+@pytest.mark.parametrize("trainable", ["all", "projection", "head"])
+def test_what_a_method_learns_beside_the_embedder_is_trained(
+    table: ImageTable, rows: np.ndarray, trainable: str, kind: str
+) -> None:
+    """A map of 4 x 4 pixels for the relation module, which has batch norm, where there is no projection."""
+    relation = kind == "relation" and trainable != "projection"
+    architecture = replace(ARCHITECTURE, projection=None if relation else 6, options=(("pools", 2), ("width", 4)))
+    settings = config(objective=METHODS[kind], trainable=trainable, optimizer={"lr": 0.01})
+    stage = stage_of(table, rows, settings, architecture=architecture)
+    before = all_weights(stage)
+    train(stage, range(2))
+    beginnings = {"all": ("backbone.", "projection.", "head."), "projection": ("projection.", "head."), "head": "head."}
+    expected = {name for name in before if name.startswith(beginnings[trainable])}
+    assert changed(before, all_weights(stage)) == expected
+    assert any(name.startswith("head.") for name in expected)
+    if kind == "relation":
+        assert {"head.norms.0._mean", "head.norms.1._variance"} <= expected
+
+
+@pytest.mark.parametrize("kind", METHODS)
+def test_a_methods_layer_is_in_training_mode_in_every_epoch(table: ImageTable, rows: np.ndarray, kind: str) -> None:
+    stage = stage_of(table, rows, config(objective=METHODS[kind]))
+    layer = stage.objective.head
+    assert layer is not None
+    for epoch in range(2):
+        layer.eval()  # as a validation leaves it
+        modes = []
+        for _ in stage.run_epoch(epoch):
+            modes += [part.training for part in layer.sublayers(include_self=True)]
+        assert modes
+        assert all(modes)
 
 
 def test_later_stage_thaws_what_an_earlier_one_froze(table: ImageTable, rows: np.ndarray) -> None:
@@ -238,6 +279,25 @@ def test_features_computed_once_equal_live_ones(table: ImageTable, rows: np.ndar
         np.testing.assert_allclose(value, ends[1][name], rtol=1e-4, atol=1e-5)
 
 
+def test_episodes_on_a_frozen_backbone_use_features_computed_once(table: ImageTable, rows: np.ndarray) -> None:
+    objective = {"name": "prototypical", **EPISODES}
+    ends, losses = [], []
+    for live in (False, True):
+        settings = config(objective=objective, trainable="projection", optimizer={"name": "sgd", "lr": 0.1})
+        stage = stage_of(table, rows, settings)
+        assert stage._features is not None
+        if live:
+            stage._features = None
+        else:
+            stage._table = None  # type: ignore[assignment]  # no image is looked at again
+        before = all_weights(stage)
+        losses.append([step.terms["loss"] for step in train(stage, range(4))])
+        assert changed(before, all_weights(stage)) == {"projection.weight", "projection.bias"}
+        ends.append(all_weights(stage))
+    np.testing.assert_allclose(losses[0], losses[1], rtol=1e-4)
+    np.testing.assert_allclose(ends[0]["projection.weight"], ends[1]["projection.weight"], rtol=1e-4, atol=1e-5)
+
+
 @pytest.mark.parametrize(
     ("trainable", "augmentation"), [("all", {}), ("last_block", {}), ("projection", {"flip": True})]
 )
@@ -253,8 +313,15 @@ def test_features_that_change_are_not_kept(
 @pytest.mark.parametrize("optimizer", ["adam", "adamw", "momentum", "sgd"])
 @pytest.mark.parametrize(
     ("objective", "trainable"),
-    [(CROSS_ENTROPY, "all"), (CROSS_ENTROPY, "last_block"), (TRIPLET, "all")],
-    ids=["cross_entropy", "last_block", "triplet"],
+    [
+        (CROSS_ENTROPY, "all"),
+        (CROSS_ENTROPY, "last_block"),
+        (TRIPLET, "all"),
+        (METHODS["relation"], "all"),
+        (METHODS["full context"], "all"),
+        (METHODS["siamese"], "projection"),
+    ],
+    ids=["cross_entropy", "last_block", "triplet", "relation", "full context", "siamese"],
 )
 def test_continuation_is_bit_identical(
     table: ImageTable, rows: np.ndarray, optimizer: str, objective: dict[str, Any], trainable: str

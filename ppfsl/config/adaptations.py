@@ -1,0 +1,135 @@
+"""`adaptations`: how a support set becomes a classifier."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from ppfsl.config.fields import Count, NonNegative, Positive, Strict
+from ppfsl.config.training import OptimizerConfig
+
+
+class ClassMeanConfig(Strict):
+    """Nearest class mean: cosine similarity to the normalised mean of the shots' embeddings."""
+
+    name: Literal["class_mean"]
+    label: str | None = None
+    """The row's name in reports; null: the adaptation's name."""
+    scale: Positive = 10.0
+    """Of the softmax: probabilities depend on it, the answer does not."""
+
+
+class FinetuneConfig(Strict):
+    """A softmax head on the similarity to one weight vector per class, fitted to the support set."""
+
+    name: Literal["finetune"]
+    label: str | None = None
+    initialization: Literal["class_mean", "random"] = "class_mean"
+    similarity: Literal["cosine", "inner_product"] = "cosine"
+    scale: Positive = 10.0
+    """logits = scale x similarity + bias."""
+    entropy: Literal["none", "support", "query"] = "support"
+    """Whose predictions' entropy is added to the loss; query: the unlabelled queries', which is transductive."""
+    entropy_weight: Positive = 1.0
+    trainable: Literal["head", "all"] = "head"
+    """all: gradients also flow into the embedder, a copy of which is tuned per episode (slow)."""
+    optimizer: OptimizerConfig = OptimizerConfig(lr=5e-4)
+    steps: Count = 100
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "FinetuneConfig":
+        self._refuse_unused("entropy_weight", "entropy: support or query", self.entropy != "none")
+        return self
+
+
+class NearestShotConfig(Strict):
+    """The class whose shots' embeddings are most similar, by cosine."""
+
+    name: Literal["nearest_shot"]
+    label: str | None = None
+    shots: Literal["max", "mean"] = "max"
+    """max: the nearest shot decides; mean: the mean similarity over a class's shots."""
+
+
+class SiameseAdaptationConfig(Strict):
+    """The class whose shots the trained Siamese head finds most similar."""
+
+    name: Literal["siamese"]
+    label: str | None = None
+    shots: Literal["max", "mean"] = "mean"
+    """Over a class's shots."""
+
+
+class PrototypicalAdaptationConfig(Strict):
+    """The nearest class mean of embeddings that are not normalised."""
+
+    name: Literal["prototypical"]
+    label: str | None = None
+    metric: Literal["squared_euclidean", "cosine"] = "squared_euclidean"
+    temperature: Positive = 1.0
+
+
+class MatchingAdaptationConfig(Strict):
+    """Attention over the support images."""
+
+    name: Literal["matching"]
+    label: str | None = None
+    context: Literal["none", "full"] = "none"
+    """full: with the full context embeddings that the last stage of training learned."""
+    temperature: Positive = 1.0
+
+
+class RelationAdaptationConfig(Strict):
+    """The class to which the trained relation module gives the highest score."""
+
+    name: Literal["relation"]
+    label: str | None = None
+
+
+class MetaBaselineAdaptationConfig(Strict):
+    """Cosine similarity to the class means of embeddings that are not normalised, times the learned scale."""
+
+    name: Literal["meta_baseline"]
+    label: str | None = None
+
+
+class BaselineConfig(Strict):
+    """A new classifier on frozen embeddings, fitted to the support set (Chen et al. 2019)."""
+
+    name: Literal["baseline", "baseline++"]
+    """baseline: a linear classifier; baseline++: a cosine classifier."""
+    label: str | None = None
+    scale: Positive = 2.0
+    """baseline++: logits are scale x cosine similarity."""
+    epochs: Count = 100
+    """Passes over the support set."""
+    batch_size: Count = 4
+    lr: Positive = 0.01
+    momentum: Annotated[NonNegative, Field(lt=1)] = 0.9
+    dampening: Annotated[NonNegative, Field(lt=1)] = 0.9
+    weight_decay: NonNegative = 1e-3
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "BaselineConfig":
+        self._refuse_unused("scale", "name: baseline++", self.name == "baseline++")
+        return self
+
+
+Adaptation = Annotated[
+    ClassMeanConfig
+    | FinetuneConfig
+    | NearestShotConfig
+    | SiameseAdaptationConfig
+    | PrototypicalAdaptationConfig
+    | MatchingAdaptationConfig
+    | RelationAdaptationConfig
+    | MetaBaselineAdaptationConfig
+    | BaselineConfig,
+    Field(discriminator="name"),
+]
+
+
+def needs_trained(adaptation: Adaptation) -> bool:
+    """Whether an adaptation uses layers that a stage of training with the objective of that name has learned."""
+    if isinstance(adaptation, MatchingAdaptationConfig):
+        return adaptation.context == "full"
+    return adaptation.name in ("siamese", "relation", "meta_baseline")

@@ -1,0 +1,61 @@
+"""`evaluation`: episodes and the fixed support set."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from ppfsl.config.fields import Count, Natural, Strict
+
+
+class SupportSetConfig(Strict):
+    """The one fixed support set of a run and its query list; null: the same as in `evaluation`."""
+
+    file: str | None = None
+    """A support set that `tools/build_support_set.py` wrote; null: draw one by the keys below."""
+    way: Annotated[int, Field(strict=True, ge=2)] | None = None
+    shot: Count | None = None
+    """Null: the greatest of `evaluation.shot`."""
+    query: Count | None = None
+    classes: tuple[int, ...] | None = None
+    """Labels; null: a choice of `way` classes by the seed."""
+    seed: Natural = 0
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "SupportSetConfig":
+        if self.file is not None and (self.way, self.shot, self.query, self.classes, self.seed) != (*[None] * 4, 0):
+            raise ValueError("file names a support set that is drawn already; leave out the other keys")
+        return self
+
+
+class EvaluationConfig(Strict):
+    """Episodes on the classes of one part of the split, which training never saw unless the split says otherwise."""
+
+    way: Annotated[int, Field(strict=True, ge=2)] = 5
+    shot: Annotated[tuple[Count, ...], Field(min_length=1)] = (1, 5)
+    query: Count = 15
+    """Query images per class in an episode."""
+    episodes: Count = 600
+    seed: Natural = 0
+    part: Literal["novel", "validation"] = "novel"
+    support_set: SupportSetConfig = SupportSetConfig()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _one_shot(cls, value: object) -> object:
+        if isinstance(value, dict) and isinstance(value.get("shot"), int):
+            return {**value, "shot": [value["shot"]]}
+        return value
+
+    @model_validator(mode="after")
+    def _different_shots(self) -> "EvaluationConfig":
+        if len(set(self.shot)) < len(self.shot):
+            raise ValueError("shot lists a number twice")
+        return self
+
+
+class VerificationConfig(Strict):
+    """Do two pictures show the same class? Pairs of images, half of them of one class."""
+
+    pairs: Annotated[int, Field(strict=True, ge=2)] = 4000
+    """Of evaluated classes, and as many of validation classes, which choose the threshold."""
+    seed: Natural = 0

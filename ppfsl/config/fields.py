@@ -1,0 +1,32 @@
+"""Kinds of values that keys take, and what all groups of keys share."""
+
+from typing import Annotated
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+
+Count = Annotated[int, Field(strict=True, ge=1)]
+Natural = Annotated[int, Field(strict=True, ge=0)]
+
+
+def _no_switch(value: object) -> object:
+    if isinstance(value, bool):
+        raise ValueError(f"must be a number, not {value}")
+    return value
+
+
+Number = Annotated[float, BeforeValidator(_no_switch)]
+Positive = Annotated[Number, Field(gt=0, allow_inf_nan=False)]
+NonNegative = Annotated[Number, Field(ge=0, allow_inf_nan=False)]
+Fraction = Annotated[Number, Field(ge=0, le=1)]
+Switch = Annotated[bool, Field(strict=True)]
+
+
+class Strict(BaseModel):
+    """A group of keys: immutable, and every key of it is known."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
+
+    def _refuse_unused(self, key: str, owner: str, used: bool) -> None:
+        """Raise when a key that nothing reads was given another value than its default."""
+        if not used and getattr(self, key) != type(self).model_fields[key].default:
+            raise ValueError(f"{key} belongs to {owner}; leave it out")

@@ -1,0 +1,157 @@
+"""`pretrain.N.objective`: what a stage of training minimises."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from ppfsl.config.fields import Count, Number, Positive, Strict
+
+
+class ClassesPerBatch(Strict):
+    """Batches of some classes with some images each."""
+
+    classes_per_batch: Annotated[int, Field(strict=True, ge=2)] = 16
+    images_per_class: Annotated[int, Field(strict=True, ge=2)] = 4
+
+
+class Episodes(Strict):
+    """Training episodes, whose way, shot and query need not be those of the evaluation."""
+
+    way: Annotated[int, Field(strict=True, ge=2)] = 5
+    shot: Count = 1
+    query: Count = 15
+    """Query images per class."""
+    episodes_per_batch: Count = 1
+    """Episodes whose mean loss makes one optimizer step."""
+
+
+class CrossEntropyConfig(Strict):
+    """Softmax cross-entropy over the base classes."""
+
+    name: Literal["cross_entropy"]
+    classifier: Literal["linear", "cosine"] = "linear"
+    """linear: on the projected features; cosine: scale x cosine similarity to a weight per class."""
+    scale: Positive | None = None
+    """Of the cosine classifier, 16 by default."""
+    label_smoothing: Annotated[Number, Field(ge=0, lt=1)] = 0.0
+    batch_size: Annotated[int, Field(strict=True, ge=2)] = 64
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "CrossEntropyConfig":
+        if self.scale is not None and self.classifier != "cosine":
+            raise ValueError("scale belongs to the cosine classifier")
+        return self
+
+
+class CosineConfig(Strict):
+    """Mean squared error between a pair's cosine similarity and 1 (same class) or 0 (other class)."""
+
+    name: Literal["cosine"]
+    triples: Count = 16
+    """Anchor-positive-negative triples in a batch, hence 3 times as many images."""
+
+
+class TripletConfig(ClassesPerBatch):
+    """max(0, d(a, p) + margin - d(a, n)) on squared Euclidean distances of embeddings."""
+
+    name: Literal["triplet"]
+    margin: Positive = 0.2
+    mining: Literal["random", "batch_all", "batch_hard", "semi_hard"] = "batch_hard"
+
+
+class ContrastiveConfig(ClassesPerBatch):
+    """Pairs of a class are pulled together, pairs of two classes pushed apart to a margin."""
+
+    name: Literal["contrastive"]
+    margin: Positive = 1.0
+    """In units of Euclidean distance; embeddings of length one are at most 2 apart."""
+
+
+class SiameseConfig(ClassesPerBatch):
+    """A pair's embeddings are merged and classified as same or different."""
+
+    name: Literal["siamese"]
+    merge: Literal["absolute_difference", "concatenation"] = "absolute_difference"
+    hidden: tuple[Count, ...] = ()
+    """Outputs of the fully connected layers between the merged embeddings and the sigmoid; none in the paper."""
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "SiameseConfig":
+        if self.merge == "concatenation" and not self.hidden:
+            raise ValueError("merge: concatenation needs a hidden layer to compare; set hidden, such as [64]")
+        return self
+
+
+class PrototypicalConfig(Episodes):
+    """Softmax over the negative distances to the class means."""
+
+    name: Literal["prototypical"]
+    metric: Literal["squared_euclidean", "cosine"] = "squared_euclidean"
+    temperature: Positive = 1.0
+    """Logits are -distance / temperature, or cosine / temperature; 1 in the paper."""
+
+
+class MatchingConfig(Episodes):
+    """Attention over the support images by cosine similarity."""
+
+    name: Literal["matching"]
+    context: Literal["none", "full"] = "none"
+    """full: full context embeddings, a bidirectional LSTM over the support set and an attention LSTM over queries."""
+    processing_steps: Count = 5
+    """context: full; steps of the attention LSTM."""
+    temperature: Positive = 1.0
+    """Attention is softmax(cosine / temperature); 1 in the paper."""
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "MatchingConfig":
+        self._refuse_unused("processing_steps", "context: full", self.context == "full")
+        return self
+
+
+class RelationConfig(Episodes):
+    """A convolutional module scores how a query's feature map relates to a class's."""
+
+    name: Literal["relation"]
+    width: Count = 64
+    """Channels of the module's two convolutions."""
+    hidden: Count = 8
+    """Outputs of its first fully connected layer."""
+
+
+class MetaBaselineConfig(Episodes):
+    """Cosine similarity to the class means, times a scale that is learned."""
+
+    name: Literal["meta_baseline"]
+    scale: Positive = 10.0
+    """What the learned scale starts at."""
+
+
+EpisodicConfig = PrototypicalConfig | MatchingConfig | RelationConfig | MetaBaselineConfig
+Objective = Annotated[
+    CrossEntropyConfig | CosineConfig | TripletConfig | ContrastiveConfig | SiameseConfig | EpisodicConfig,
+    Field(discriminator="name"),
+]
+
+HAVE_LAYERS = ("cross_entropy", "siamese", "relation", "meta_baseline")
+"""Objectives with layers of their own beside the embedder; `matching` has some with context: full."""
+
+
+def has_layers(objective: Objective) -> bool:
+    """Whether an objective has something to train beside the embedder."""
+    return objective.name in HAVE_LAYERS or (objective.name == "matching" and objective.context == "full")
+
+
+def trains_method(objective: Objective) -> bool:
+    """Whether an objective trains a few-shot method, rather than the embedder alone."""
+    return isinstance(objective, SiameseConfig | Episodes)
+
+
+def judged_alike(before: Objective, after: Objective) -> bool:
+    """Whether validation accuracies of two stages can be compared: scored by class means, or by the same method.
+
+    A method with layers of its own starts with fresh ones, and is another method.
+    """
+    if not (trains_method(before) or trains_method(after)):
+        return True
+    episodes = set(Episodes.model_fields)
+    return not has_layers(after) and before.model_dump(exclude=episodes) == after.model_dump(exclude=episodes)

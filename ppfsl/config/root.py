@@ -1,0 +1,60 @@
+"""The root of a configuration: everything that a run does."""
+
+import re
+from typing import Annotated
+
+from pydantic import AfterValidator, Field, model_validator
+
+from ppfsl.config.adaptations import Adaptation, ClassMeanConfig, needs_trained
+from ppfsl.config.backbone import BackboneConfig
+from ppfsl.config.data import DataConfig
+from ppfsl.config.evaluation import EvaluationConfig, VerificationConfig
+from ppfsl.config.fields import Count, Natural, Strict
+from ppfsl.config.objectives import has_layers
+from ppfsl.config.training import StageConfig, ValidationConfig
+
+
+def _known_device(value: str) -> str:
+    if not re.fullmatch(r"auto|cpu|gpu(:\d+)?", value):
+        raise ValueError(f"must be auto, cpu, gpu, or gpu:1 and the like, not {value!r}")
+    return value
+
+
+class Config(Strict):
+    """Everything that a run does."""
+
+    method: str = "baseline"
+    """The method's name in tables."""
+    seed: Natural = 0
+    device: Annotated[str, AfterValidator(_known_device)] = "auto"
+    """`auto` takes the GPU where this Paddle has one; `gpu:1` takes the second."""
+    threads: Count = 1
+    """Threads of Paddle's operators on a CPU."""
+    output_dir: str | None = None
+    """Null: output/<name of the configuration>."""
+    data: DataConfig = DataConfig()
+    backbone: BackboneConfig = BackboneConfig()
+    pretrain: tuple[StageConfig, ...] = ()
+    validation: ValidationConfig = ValidationConfig()
+    adaptations: Annotated[tuple[Adaptation, ...], Field(min_length=1)] = (ClassMeanConfig(name="class_mean"),)
+    evaluation: EvaluationConfig = EvaluationConfig()
+    verification: VerificationConfig | None = None
+    """Null: no verification."""
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "Config":
+        labels = [adaptation.label or adaptation.name for adaptation in self.adaptations]
+        doubled = next((label for label in labels if labels.count(label) > 1), None)
+        if doubled is not None:
+            raise ValueError(f"two adaptations are called {doubled!r}; give each a label of its own")
+        for stage in self.pretrain:
+            if self.backbone.projection == "none" and stage.trainable == "projection":
+                raise ValueError("trainable: projection needs backbone.projection, which is none")
+        last = self.pretrain[-1].objective if self.pretrain else None
+        for adaptation in filter(needs_trained, self.adaptations):
+            if last is None or last.name != adaptation.name or not has_layers(last):
+                which = adaptation.name + (" with context: full" if adaptation.name == "matching" else "")
+                raise ValueError(
+                    f"adaptation {which} needs what the objective {which} learns; make that the last stage of pretrain"
+                )
+        return self

@@ -1,0 +1,80 @@
+"""Two picture files, one question: do they show the same class?"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from ppfsl.config_file import load_config
+from ppfsl.data.augmentation import center_crop
+from ppfsl.data.decode import open_image, to_square
+from ppfsl.errors import UserError
+from ppfsl.files import read_json
+from ppfsl.inference.engine import embed
+from ppfsl.methods.similarity import Similarity
+from ppfsl.training.checkpoint import load_checkpoint, load_embedder, method_layer
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """An answer.
+
+    Attributes:
+        similarity: of the two pictures, higher for more alike.
+        similarity_name: what it is.
+        threshold: from this similarity on they are taken for one class.
+    """
+
+    similarity: float
+    similarity_name: str
+    threshold: float
+
+    @property
+    def same(self) -> bool:
+        """Whether they are taken for one class."""
+        return self.similarity >= self.threshold
+
+
+def compare(run: Path, left: Path, right: Path, threshold: float | None = None) -> Comparison:
+    """Compare two pictures with the embedder of a run.
+
+    Args:
+        run: the run directory.
+        left, right: picture files.
+        threshold: None: the run's own, which was chosen on validation classes.
+
+    Raises:
+        UserError: when the run has no checkpoint or no threshold, or a file is no readable picture.
+    """
+    path = run / "checkpoints" / "best.safetensors"
+    if not path.is_file():
+        raise UserError(f"{run} holds no trained embedder ({path} is missing); name the folder of a finished run")
+    if threshold is None:
+        threshold = _threshold(run)
+    checkpoint = load_checkpoint(path)
+    embedder = load_embedder(path)
+    data = load_config(run / "config.yaml").data
+    pictures = np.stack([_read(file, data.table_size, data.channels) for file in (left, right)])
+    pictures = center_crop(pictures, embedder.architecture.image_size)
+    projected = embed(embedder, pictures, np.arange(2), "projected")
+    similarity = Similarity.of(method_layer(checkpoint, str(path)))
+    return Comparison(float(similarity(projected[:1], projected[1:])[0]), similarity.name, threshold)
+
+
+def _threshold(run: Path) -> float:
+    verification = read_json(run / "result.json").get("verification")
+    if verification is None:
+        raise UserError(
+            f"{run} has no threshold; give one with --threshold, or run its configuration again with "
+            "-o verification.pairs=4000, which trains nothing anew"
+        )
+    return float(verification["threshold"])
+
+
+def _read(file: Path, size: int, channels: int) -> np.ndarray:
+    """A picture as the run's table would hold it: uint8 [size, size, channels]."""
+    try:
+        return to_square(open_image(file), size, channels)
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise UserError(f"{file} is not a readable image ({reason}); name another file") from None

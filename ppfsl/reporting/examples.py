@@ -1,0 +1,129 @@
+"""A run's embeddings on real images: pairs and triplets with their scores, one episode, the ROC curve."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from ppfsl.config import ClassMeanConfig, Config
+from ppfsl.data.episodes import Episode, group_by_class
+from ppfsl.errors import UserError
+from ppfsl.evaluation import answers
+from ppfsl.methods.build import build_method
+from ppfsl.methods.similarity import Similarity
+from ppfsl.randomness import generator
+from ppfsl.reporting.checks import episode_map, episode_points, pair_sheet, roc_plot, triplet_sheet
+from ppfsl.reporting.report import Picture
+from ppfsl.results import Data, Subject, gather_for
+from ppfsl.verification import draw_pairs
+
+_PAIRS = 16
+_TRIPLETS = 6
+_CANDIDATES = 500  # images among which a triplet's negative is the nearest
+_THUMBNAIL = 96  # pixels
+_MOST_WAY = 20  # classes in the map of an episode
+
+
+def examples(config: Config, data: Data, subject: Subject, result: dict[str, Any], episode: Episode) -> list[Picture]:
+    """The pictures of a run.
+
+    Args:
+        config: the run's.
+        data: its images.
+        subject: its embedder, and what that makes of the images.
+        result: what is in result.json.
+        episode: the one to draw.
+    """
+    found = [*_verification(result), *_pairs(data, subject, result), *_triplets(data, subject)]
+    return [*found, *_episode(config, data, subject, episode)]
+
+
+def _verification(result: dict[str, Any]) -> Iterator[Picture]:
+    """The ROC curve, where pairs were evaluated."""
+    pairs = result.get("verification")
+    if pairs is None:
+        return
+    point = pairs["false_accept_rate"], pairs["true_accept_rate"]
+    figure = roc_plot(pairs["roc"]["fpr"], pairs["roc"]["tpr"], pairs["roc_auc"], pairs["equal_error_rate"], point)
+    yield Picture("ROC curve", f"Over {pairs['pairs']} pairs of images of {pairs['part']} classes.", figure)
+
+
+def _pairs(data: Data, subject: Subject, result: dict[str, Any]) -> Iterator[Picture]:
+    """Some pairs with their similarity."""
+    similarity = Similarity.of(subject.trained.layer)
+    try:
+        pairs = draw_pairs(data.table.labels[data.rows], _PAIRS, seed=0, purpose="shown pairs")
+    except UserError:  # too few images for pairs
+        return
+    scores = similarity(subject.projected[pairs.left], subject.projected[pairs.right])
+    threshold = result["verification"]["threshold"] if "verification" in result else None
+    left, right = (_thumbnails(data, data.rows[side]) for side in (pairs.left, pairs.right))
+    figure = pair_sheet(left, right, scores, pairs.same, threshold, similarity.name)
+    yield Picture("Pairs", f"By chance; half of them show one class. The number is the {similarity.name}.", figure)
+
+
+def _triplets(data: Data, subject: Subject) -> Iterator[Picture]:
+    """Some anchors with another image of their class and the nearest image of another class."""
+    rng = generator(0, "shown triplets")
+    labels = data.table.labels[data.rows]
+    groups = group_by_class(np.arange(len(labels)), labels)
+    large = [label for label, places in groups.items() if len(places) > 1]
+    if not large or len(groups) < 2:
+        return
+    chosen = rng.choice(large, min(_TRIPLETS, len(large)), replace=False)
+    anchors, positives = np.transpose([rng.choice(groups[int(label)], 2, replace=False) for label in chosen])
+    candidates = rng.permutation(len(labels))[:_CANDIDATES]
+    others = [next(places[0] for label, places in groups.items() if label != own) for own in chosen]
+    candidates = np.concatenate([candidates, others])  # so that each anchor has a negative
+
+    def distances(left: np.ndarray, right: np.ndarray) -> np.ndarray:
+        return ((subject.embeddings[left] - subject.embeddings[right]) ** 2).sum(-1)
+
+    to_others = distances(anchors[:, None], candidates[None])
+    to_others = np.where(labels[candidates] == chosen[:, None], np.inf, to_others)
+    negatives = candidates[to_others.argmin(1)]
+    name = data.table.class_names
+    names = [(name[int(own)], name[int(other)]) for own, other in zip(chosen, labels[negatives], strict=True)]
+    images = (_thumbnails(data, data.rows[places]) for places in (anchors, positives, negatives))
+    figure = triplet_sheet(*images, distances(anchors, positives), distances(anchors, negatives), names)
+    text = (
+        "Anchor and positive by chance; the negative is the nearest image of another class among "
+        f"{len(candidates)}. Squared Euclidean distances of embeddings of length one, 0 to 4."
+    )
+    yield Picture("Triplets", text, figure)
+
+
+def _episode(config: Config, data: Data, subject: Subject, episode: Episode) -> Iterator[Picture]:
+    """The vectors of one episode in the plane, with the answers of the first method that works on vectors."""
+    way, shot = episode.support.shape
+    if way > _MOST_WAY:
+        return
+    adaptations = (*config.adaptations, ClassMeanConfig(name="class_mean"))
+    methods = (build_method(a, subject.trained.embedder, config.seed, subject.trained.layer) for a in adaptations)
+    method = next(method for method in methods if method.inputs != "image")
+    gather = gather_for(method, data, subject)
+    support, query = gather(episode.support), gather(episode.query)
+    vectors = np.concatenate([support.mean(1), support.reshape(way * shot, -1), query.reshape(-1, query.shape[-1])])
+    sizes = {"prototype": 1, "support": shot, "query": episode.query.shape[1]}
+    labels = np.concatenate([np.repeat(np.arange(way), size) for size in sizes.values()])
+    roles = np.repeat(list(sizes), [way * size for size in sizes.values()])
+    found = answers(method, gather, [episode])[0]
+    names = [data.table.class_names[int(label)] for label in episode.classes]
+    figure = episode_map(episode_points(vectors), labels, roles, found, names)
+    text = (
+        f"The run's support set and its queries, {way}-way {shot}-shot, with the answers of {method.name}, in the two "
+        "directions of greatest variance; a prototype is the mean of its class's shots."
+    )
+    yield Picture("One episode", text, figure)
+
+
+def _thumbnails(data: Data, rows: np.ndarray) -> np.ndarray:
+    """Images of the table, at most 96 pixels a side: uint8 [N, S, S, C]."""
+    images = data.table.images[rows]
+    side = images.shape[1]
+    if side <= _THUMBNAIL:
+        return images
+    squeezed = images[..., 0] if images.shape[-1] == 1 else images
+    small = [np.asarray(Image.fromarray(image).resize((_THUMBNAIL, _THUMBNAIL))) for image in squeezed]
+    return np.stack(small).reshape(len(rows), _THUMBNAIL, _THUMBNAIL, -1)

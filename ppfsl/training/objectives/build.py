@@ -1,0 +1,42 @@
+"""From a stage's `objective` keys to the objective."""
+
+import math
+
+import numpy as np
+
+from ppfsl import config as keys
+from ppfsl.errors import UserError
+from ppfsl.training.objectives.base import Objective
+from ppfsl.training.objectives.cosine import Cosine
+from ppfsl.training.objectives.cross_entropy import CrossEntropy
+from ppfsl.training.objectives.episodic import Episodic
+from ppfsl.training.objectives.pairs import Contrastive, Siamese
+from ppfsl.training.objectives.triplet import Triplet
+
+
+def build_objective(config: keys.Objective, labels: np.ndarray, shape: tuple[int, int, int], seed: int) -> Objective:
+    """The objective of a configuration.
+
+    Args:
+        config: which one.
+        labels: int64 [N], 0..classes - 1, of the base images.
+        shape: (channels, height, width) of the embedder's output before normalisation.
+        seed: a non-negative integer, the stage's own.
+
+    Raises:
+        UserError: when the base classes cannot fill its batches.
+    """
+    classes = len(np.unique(labels))
+    if classes < 2:
+        raise UserError(f"training needs two base classes, but there are {classes}; change data.split or split_ratio")
+    if isinstance(config, keys.CrossEntropyConfig):
+        return CrossEntropy(config, labels, math.prod(shape), seed)
+    if isinstance(config, keys.CosineConfig):
+        return Cosine(config, labels, seed)
+    if isinstance(config, keys.TripletConfig):
+        return Triplet(config, labels, seed)
+    if isinstance(config, keys.ContrastiveConfig):
+        return Contrastive(config, labels, seed)
+    if isinstance(config, keys.SiameseConfig):
+        return Siamese(config, labels, math.prod(shape), seed)
+    return Episodic(config, labels, shape, seed)

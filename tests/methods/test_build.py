@@ -1,0 +1,192 @@
+"""Which method each configuration gives."""
+
+from typing import Any
+
+import pytest
+from paddle import nn
+from pydantic import TypeAdapter
+
+from ppfsl.backbones.embedder import Architecture, build_embedder
+from ppfsl.config import Adaptation, Objective, SiameseConfig
+from ppfsl.config.adaptations import needs_trained
+from ppfsl.config.objectives import has_layers
+from ppfsl.errors import UserError
+from ppfsl.methods.base import Method
+from ppfsl.methods.baseline import Baseline
+from ppfsl.methods.build import build_learner, build_method, build_siamese
+from ppfsl.methods.class_mean import ClassMean
+from ppfsl.methods.finetune import Finetune, FinetuneAll
+from ppfsl.methods.layers import build_layer, describe
+from ppfsl.methods.matching import Matching
+from ppfsl.methods.meta_baseline import MetaBaseline
+from ppfsl.methods.nearest_shot import NearestShot
+from ppfsl.methods.prototypical import Prototypical
+from ppfsl.methods.relation import Relation
+from ppfsl.methods.siamese import Siamese
+
+EMBEDDER = build_embedder(Architecture("conv4", 16, 3, 5, "unit", (("width", 4),)), 0)
+ARGUMENTS: dict[str, dict[str, Any]] = {
+    "siamese": {"dim": 4, "merge": "absolute_difference", "hidden": []},
+    "matching": {"dim": 4, "steps": 2},
+    "relation": {"shape": [4, 1, 1], "width": 3, "hidden": 2},
+    "meta_baseline": {"initial": 10.0},
+}
+LAYERS = {name: build_layer({"name": name, "arguments": arguments}, 0) for name, arguments in ARGUMENTS.items()}
+FULL = {"name": "matching", "context": "full"}
+
+
+def adaptation(**keys: Any) -> Adaptation:
+    return TypeAdapter(Adaptation).validate_python(keys)
+
+
+def objective(**keys: Any) -> Any:
+    return TypeAdapter(Objective).validate_python(keys)
+
+
+def build(keys: dict[str, Any], layer: nn.Layer | None = None, seed: int = 3) -> Method:
+    return build_method(adaptation(**keys), EMBEDDER, seed, layer)
+
+
+# --- adaptations
+
+
+@pytest.mark.parametrize(
+    ("keys", "kind", "facts"),
+    [
+        ({"name": "class_mean", "scale": 4}, ClassMean, {"scale": 4}),
+        ({"name": "finetune"}, Finetune, {"seed": 3}),
+        ({"name": "finetune", "trainable": "all"}, FinetuneAll, {"seed": 3, "embedder": EMBEDDER}),
+        ({"name": "baseline"}, Baseline, {"seed": 3}),
+        ({"name": "baseline++", "scale": 4}, Baseline, {"seed": 3}),
+        ({"name": "nearest_shot"}, NearestShot, {"shots": "max"}),
+        ({"name": "nearest_shot", "shots": "mean"}, NearestShot, {"shots": "mean"}),
+        ({"name": "prototypical"}, Prototypical, {"metric": "squared_euclidean", "temperature": 1}),
+        (
+            {"name": "prototypical", "metric": "cosine", "temperature": 0.1},
+            Prototypical,
+            {"metric": "cosine", "temperature": 0.1},
+        ),
+        ({"name": "matching", "temperature": 0.1}, Matching, {"layer": None, "temperature": 0.1}),
+        ({**FULL, "temperature": 0.1}, Matching, {"layer": LAYERS["matching"], "temperature": 0.1}),
+        ({"name": "relation"}, Relation, {"layer": LAYERS["relation"]}),
+        ({"name": "siamese"}, Siamese, {"layer": LAYERS["siamese"], "shots": "mean"}),
+        ({"name": "siamese", "shots": "max"}, Siamese, {"layer": LAYERS["siamese"], "shots": "max"}),
+        ({"name": "meta_baseline"}, MetaBaseline, {"layer": LAYERS["meta_baseline"]}),
+    ],
+    ids=lambda value: "-".join(map(str, value.values())) if isinstance(value, dict) and "name" in value else "",
+)
+def test_each_adaptation_gives_its_method(keys: dict[str, Any], kind: type, facts: dict[str, Any]) -> None:
+    layer = LAYERS.get(keys["name"])
+    method = build(keys, layer)
+    assert type(method) is kind
+    assert method.name == keys["name"]
+    assert build({**keys, "label": "row 1"}, layer).name == "row 1"
+    if kind in (Finetune, FinetuneAll, Baseline):
+        assert method.config == adaptation(**keys)  # type: ignore[attr-defined]
+    for name, value in facts.items():
+        found = getattr(method, name)
+        assert found is value if isinstance(value, nn.Layer) else found == value
+
+
+def test_fine_tuning_alone_may_look_at_the_queries() -> None:
+    assert build({"name": "finetune", "entropy": "query"}).transductive
+    for name in ("class_mean", "finetune", "baseline", "nearest_shot", "prototypical", "matching", *LAYERS):
+        assert not build({"name": name}, LAYERS.get(name)).transductive
+
+
+@pytest.mark.parametrize("keys", [{"name": "siamese"}, {"name": "relation"}, {"name": "meta_baseline"}, FULL])
+def test_layer_that_is_missing_or_of_another_method_is_refused(keys: dict[str, Any]) -> None:
+    name = "matching with context: full" if keys == FULL else keys["name"]
+    expected = (
+        f"adaptation {name} needs what the objective of that name learns, which this checkpoint lacks; "
+        "evaluate a run whose last stage has it"
+    )
+    others = [layer for owner, layer in LAYERS.items() if owner != keys["name"]]
+    for layer in (None, *others):
+        with pytest.raises(UserError) as caught:
+            build(keys, layer)
+        assert str(caught.value) == expected
+
+
+@pytest.mark.parametrize("name", ["class_mean", "finetune", "baseline", "baseline++", "nearest_shot", "prototypical"])
+def test_methods_without_a_layer_take_any_checkpoint(name: str) -> None:
+    for layer in (None, *LAYERS.values()):
+        assert build({"name": name}, layer).name == name
+
+
+def test_those_that_need_training_are_those_that_refuse_to_go_without() -> None:
+    names = ("class_mean", "finetune", "baseline", "baseline++", "nearest_shot", "prototypical", "matching", *LAYERS)
+    for keys in (*({"name": name} for name in names), FULL):
+        try:
+            build(keys)
+            refused = False
+        except UserError:
+            refused = True
+        assert needs_trained(adaptation(**keys)) == refused
+
+
+# --- objectives
+
+
+SHAPE = (4, 3, 3)
+
+
+@pytest.mark.parametrize(
+    ("keys", "kind", "facts", "description"),
+    [
+        ({"name": "prototypical"}, Prototypical, {"metric": "squared_euclidean", "temperature": 1}, None),
+        (
+            {"name": "prototypical", "metric": "cosine", "temperature": 0.2},
+            Prototypical,
+            {"metric": "cosine", "temperature": 0.2},
+            None,
+        ),
+        ({"name": "matching", "temperature": 0.2}, Matching, {"temperature": 0.2}, None),
+        (
+            {**FULL, "processing_steps": 3, "temperature": 0.2},
+            Matching,
+            {"temperature": 0.2},
+            {"name": "matching", "arguments": {"dim": 36, "steps": 3}},
+        ),
+        (
+            {"name": "relation", "width": 5, "hidden": 2},
+            Relation,
+            {},
+            {"name": "relation", "arguments": {"shape": [4, 3, 3], "width": 5, "hidden": 2}},
+        ),
+        (
+            {"name": "meta_baseline", "scale": 4.0},
+            MetaBaseline,
+            {},
+            {"name": "meta_baseline", "arguments": {"initial": 4.0}},
+        ),
+    ],
+    ids=lambda value: value["name"] if isinstance(value, dict) and "name" in value else "",
+)
+def test_each_episodic_objective_gives_its_method(
+    keys: dict[str, Any], kind: type, facts: dict[str, Any], description: dict[str, Any] | None
+) -> None:
+    config = objective(**keys)
+    learner = build_learner(config, SHAPE, 3)
+    assert type(learner) is kind
+    assert {name: getattr(learner, name) for name in facts} == facts
+    assert has_layers(config) == (description is not None)
+    if description is None:
+        assert learner.layer is None
+        return
+    assert learner.layer is not None
+    assert describe(learner.layer) == description
+    expected = build_layer(description, 3).state_dict()
+    assert all((value.numpy() == expected[name].numpy()).all() for name, value in learner.layer.state_dict().items())
+    keys = {"name": keys["name"], **({"context": "full"} if "context" in keys else {})}
+    assert type(build(keys, learner.layer)) is kind  # what one trains, the other takes
+
+
+def test_siamese_objective_gives_its_method() -> None:
+    config = SiameseConfig(name="siamese", merge="concatenation", hidden=(6, 3))
+    method = build_siamese(config, 4, 3)
+    description = {"name": "siamese", "arguments": {"dim": 4, "merge": "concatenation", "hidden": [6, 3]}}
+    assert describe(method.layer) == description
+    expected = build_layer(description, 3).state_dict()
+    assert all((value.numpy() == expected[name].numpy()).all() for name, value in method.layer.state_dict().items())
+    assert build({"name": "siamese"}, method.layer).layer is method.layer  # type: ignore[attr-defined]

@@ -1,0 +1,85 @@
+"""Comparisons: several runs on the same episodes in one table."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from ppfsl.errors import UserError
+from ppfsl.reporting.tables import make_tables
+
+
+def evaluation(name: str, correct: list[int], **other: Any) -> dict[str, Any]:
+    row = {"part": "novel", "way": 5, "shot": 1, "query": 2, "episodes": len(correct), "seed": 0, "support_set": False}
+    ci95 = float(1.96 * np.std(np.asarray(correct) / 10) / np.sqrt(len(correct)))
+    row |= {"adaptation": name, "transductive": False, "accuracy": float(np.mean(correct)) / 10, "ci95": ci95}
+    return row | {"episode_correct": correct, "per_class": []} | other
+
+
+def save(results: Path, name: str, order: int, *rows: dict[str, Any], about: str = "", **more: Any) -> None:
+    folder = results / "omniglot" / name
+    folder.mkdir(parents=True)
+    result = {"dataset": "omniglot", "split": "vinyals", "backbone": "conv4", "pretrained": None, "seed": 0}
+    result |= {"image_size": 28, "stages": [name], "versions": {"paddle": "3.3.1"}, **more}
+    (folder / "result.json").write_text(json.dumps({**result, "evaluations": list(rows)}))
+    (folder / "about.yaml").write_text(
+        f"order: {order}\ntitle: {name.title()}\ncommand: python tools/train.py -c configs/omniglot/{name}.yaml\n"
+        f"machine: 2 cores\nminutes: {order}0\ncomparison: all\n{about}"
+    )
+
+
+def page(tmp_path: Path, comparison: str = "order: 3\ntitle: Omniglot\nreference: first\nremark: Mind this.\n") -> str:
+    (tmp_path / "results" / "omniglot" / "all.yaml").write_text(comparison)
+    make_tables(tmp_path / "results", tmp_path / "results.md")
+    return (tmp_path / "results.md").read_text()
+
+
+def test_a_line_per_run_and_adaptation_with_paired_differences_and_reported_figures(tmp_path: Path) -> None:
+    five = {"shot": 5}
+    save(tmp_path / "results", "first", 1, evaluation("a", [8, 6]), evaluation("a", [9, 9], **five))
+    rows = evaluation("b", [9, 8]), evaluation("b", [10, 9], **five), evaluation("c", [8, 6])
+    save(tmp_path / "results", "second", 2, *rows, about='reported: {"5-way 1-shot": 98.8}\n')
+    lines = page(tmp_path).splitlines()
+    assert "| First | a | 70.00 ± 13.86 |  |  | 90.00 ± 0.00 |  |  | 10 |" in lines
+    assert "| Second | b | 85.00 ± 6.93 | +15.00 ± 6.93 | 98.8 | 95.00 ± 6.93 | +5.00 ± 6.93 |  | 20 |" in lines
+    assert "| Second | c | 70.00 ± 13.86 | +0.00 ± 0.00 | 98.8 |  |  |  | 20 |" in lines
+    assert "* Second: `python tools/train.py -c configs/omniglot/second.yaml`" in lines
+    assert "Mind this." in lines and "## Omniglot" in lines
+    header = next(line for line in lines if line.startswith("| method"))
+    assert header.count("|") == lines[lines.index(header) + 1].count("|") == lines[lines.index(header) + 2].count("|")
+
+
+def test_rows_of_a_comparison_have_no_section_of_their_own(tmp_path: Path) -> None:
+    save(tmp_path / "results", "first", 1, evaluation("a", [8, 6]))
+    assert "## First" not in page(tmp_path)
+
+
+def test_other_episodes_are_not_compared(tmp_path: Path) -> None:
+    save(tmp_path / "results", "first", 1, evaluation("a", [8, 6]))
+    save(tmp_path / "results", "second", 2, evaluation("b", [9, 8], seed=1))
+    assert "| Second | b | 85.00 ± 6.93 |  |  | 20 |" in page(tmp_path)
+
+
+def test_transductive_evaluations_stand_apart_and_the_fixed_support_set_is_left_out(tmp_path: Path) -> None:
+    fixed = evaluation("a", [1], support_set=True)
+    save(tmp_path / "results", "first", 1, evaluation("a", [8, 6]), evaluation("t", [9, 8], transductive=True), fixed)
+    inductive, transductive = page(tmp_path).split("**transductive**")
+    assert "| First | t |" not in inductive and "| First | t | 85.00" in transductive
+    assert "10.00" not in inductive
+
+
+def test_verification_has_a_table(tmp_path: Path) -> None:
+    verification = {"similarity": "cosine similarity", "pairs": 400, "roc_auc": 0.98765, "equal_error_rate": 0.0512}
+    verification |= {"accuracy": 0.9475, "ci95": 0.0219}
+    save(tmp_path / "results", "first", 1, evaluation("a", [8, 6]), verification=verification)
+    assert "| First | cosine similarity | 400 | 0.9877 | 5.12 % | 94.75 ± 2.19 |" in page(tmp_path)
+
+
+def test_a_missing_comparison_file_and_a_missing_reference_are_named(tmp_path: Path) -> None:
+    save(tmp_path / "results", "first", 1, evaluation("a", [8, 6]))
+    with pytest.raises(UserError, match=r"all\.yaml is missing or malformed"):
+        make_tables(tmp_path / "results", tmp_path / "results.md")
+    with pytest.raises(UserError, match=r"all\.yaml: the reference nobody is none of its rows"):
+        page(tmp_path, "order: 3\ntitle: Omniglot\nreference: nobody\n")
