@@ -40,6 +40,8 @@ def cosine_pair_loss(similarity: paddle.Tensor, same: paddle.Tensor) -> paddle.T
         similarity: [P], -1..1.
         same: [P], 1 for a pair of one class, 0 for a pair of two.
     """
+    if not len(similarity):
+        return similarity.sum()
     return F.mse_loss(similarity, same.astype(similarity.dtype))
 
 
@@ -51,6 +53,8 @@ def contrastive_loss(distances: paddle.Tensor, same: paddle.Tensor, margin: floa
         same: [P], 1 for a pair of one class, 0 for a pair of two.
         margin: beyond which a pair of two classes is far enough apart.
     """
+    if not len(distances):
+        return distances.sum()
     same = same.astype(distances.dtype)
     apart = F.relu(margin - distances)
     return ((same * distances**2 + (1 - same) * apart**2) / 2).mean()

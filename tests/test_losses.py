@@ -337,3 +337,12 @@ def test_order_does_not_matter_for_random_mining_when_its_numbers_are_permuted_t
 def test_random_mining_needs_numbers() -> None:
     with pytest.raises(ValueError, match="random numbers"):
         triplet_loss(tensor(draw(4, 2)), tensor(np.asarray([0, 0, 1, 1])), 0.2, "random")
+
+
+def test_losses_of_no_pairs_are_zero_and_have_a_graph() -> None:
+    for loss in (lambda x: contrastive_loss(x, x, 1.0), lambda x: cosine_pair_loss(x, x)):
+        nothing = paddle.zeros([0])
+        nothing.stop_gradient = False
+        value = loss(nothing)
+        assert value.item() == 0
+        value.backward()

@@ -635,21 +635,17 @@ def method_tree(image_cache: Path) -> Callable[[str], Tree]:
 
 
 @pytest.fixture(scope="module")
-def method_run(
+def method_runs(
     method_tree: Callable[[str], Tree], tmp_path_factory: pytest.TempPathFactory
-) -> Callable[[str], tuple[Path, Tree]]:
-    """Gives the directory, to be read only, and the tree of a method's run, without pictures."""
+) -> dict[str, tuple[Path, Tree]]:
+    """The directory, to be read only, and the tree of each method's run, without pictures."""
     folder = tmp_path_factory.mktemp("methods")
-
-    def run(kind: str) -> tuple[Path, Tree]:
-        tree, run = method_tree(kind), folder / kind
-        if not run.exists():
-            with pytest.MonkeyPatch.context() as patch:
-                patch.setattr(pipeline, "show_run", lambda *_: None)
-                pipeline.run(configured(tree, run), "tiny")
-        return run, tree
-
-    return run
+    runs = {kind: (folder / kind, method_tree(kind)) for kind in METHODS}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(pipeline, "show_run", lambda *_: None)
+        for run, tree in runs.values():
+            pipeline.run(configured(tree, run), "tiny")
+    return runs
 
 
 def evaluate_with_tool(tree: Tree, checkpoint: Path, folder: Path) -> Tree:
@@ -667,8 +663,8 @@ def evaluate_with_tool(tree: Tree, checkpoint: Path, folder: Path) -> Tree:
 
 
 @pytest.mark.parametrize("kind", METHODS)
-def test_a_method_is_trained_and_scored(method_run: Callable[[str], tuple[Path, Tree]], kind: str) -> None:
-    folder, _ = method_run(kind)
+def test_a_method_is_trained_and_scored(method_runs: dict[str, tuple[Path, Tree]], kind: str) -> None:
+    folder, _ = method_runs[kind]
     objectives, adaptation = METHODS[kind]
     result = result_of(folder)
     assert result["stages"] == [objective["name"] for objective in objectives]
@@ -692,23 +688,23 @@ def test_a_method_is_trained_and_scored(method_run: Callable[[str], tuple[Path, 
 
 @pytest.mark.parametrize("kind", METHODS)
 def test_the_tool_scores_the_best_checkpoint_of_a_method_alike(
-    method_run: Callable[[str], tuple[Path, Tree]], tmp_path: Path, quiet: None, no_training: None, kind: str
+    method_runs: dict[str, tuple[Path, Tree]], tmp_path: Path, quiet: None, no_training: None, kind: str
 ) -> None:
-    folder, tree = method_run(kind)
+    folder, tree = method_runs[kind]
     found = evaluate_with_tool(tree, folder / "checkpoints" / "best.safetensors", tmp_path / "tool")
     assert timeless(found) == timeless(result_of(folder))
 
 
 @pytest.mark.parametrize("kind", sorted(LAYERS))
 def test_a_second_run_of_a_method_trains_and_evaluates_nothing(
-    method_run: Callable[[str], tuple[Path, Tree]],
+    method_runs: dict[str, tuple[Path, Tree]],
     tmp_path: Path,
     quiet: None,
     no_training: None,
     evaluated: list[str],
     kind: str,
 ) -> None:
-    folder, tree = method_run(kind)
+    folder, tree = method_runs[kind]
     again = Path(shutil.copytree(folder, tmp_path / "again"))
     pipeline.run(configured(tree, again), "tiny")
     assert evaluated == []
@@ -716,11 +712,11 @@ def test_a_second_run_of_a_method_trains_and_evaluates_nothing(
 
 
 def test_a_checkpoint_without_what_an_adaptation_needs_is_refused(
-    method_run: Callable[[str], tuple[Path, Tree]], tmp_path: Path, quiet: None
+    method_runs: dict[str, tuple[Path, Tree]], tmp_path: Path, quiet: None
 ) -> None:
-    relation = method_run("relation")[1]
+    relation = method_runs["relation"][1]
     for other in ("prototypical", "siamese"):  # with no layer, with another method's
-        checkpoint = method_run(other)[0] / "checkpoints" / "best.safetensors"
+        checkpoint = method_runs[other][0] / "checkpoints" / "best.safetensors"
         with pytest.raises(UserError) as caught:
             pipeline.run(configured(relation, tmp_path / other), "tiny", checkpoint)
         assert str(caught.value) == (

@@ -65,6 +65,24 @@ def test_a_file_and_a_way_contradict_each_other() -> None:
         config(file="set.json", way=3)
 
 
+def test_methods_get_the_vectors_that_they_work_on() -> None:
+    from ppfsl.backbones.embedder import Architecture, build_embedder
+    from ppfsl.methods.class_mean import ClassMean
+    from ppfsl.methods.prototypical import Prototypical
+    from ppfsl.results import Subject, Trained, gather_for
+
+    found = data()
+    embedder = build_embedder(Architecture("conv4", 16, options=(("width", 4),)), 0)
+    projected = np.random.default_rng(0).normal(2, 3, (18, 4)).astype(np.float32)
+    subject = Subject(Trained(embedder, None, "none", ()), projected)
+    places = np.asarray([[3, 0, 17], [5, 3, 1]])
+    rows = found.rows[places]
+    assert np.array_equal(gather_for(Prototypical(), found, subject)(rows), projected[places])
+    of_length_one = gather_for(ClassMean(), found, subject)(rows)
+    lengths = np.linalg.norm(projected[places], axis=-1, keepdims=True)
+    np.testing.assert_allclose(of_length_one, projected[places] / lengths, rtol=1e-5)
+
+
 def test_methods_that_take_images_get_them_cropped_to_the_embedders_size() -> None:
     from ppfsl.backbones.embedder import Architecture, build_embedder
     from ppfsl.config import FinetuneConfig

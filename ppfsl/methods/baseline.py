@@ -65,7 +65,7 @@ class Baseline:
                     else slopes  # as PyTorch does, whose optimizer the paper's code uses
                 )
                 parameters = [
-                    (parameter - config.lr * velocity).detach()
+                    (parameter - config.lr * velocity)
                     for parameter, velocity in zip(parameters, velocities, strict=True)
                 ]
         return lambda query: self._logits(parameters, query)

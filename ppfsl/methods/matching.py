@@ -55,6 +55,9 @@ class Matching:
 class FullContext(nn.Layer):
     """Full context embeddings, from embeddings of length one.
 
+    The LSTMs' weights start with variance 1 / (4 D), a quarter of a linear layer's, so that training begins near the
+    embeddings without context.
+
     Args:
         dim: D, of the embeddings.
         steps: K, how often a query reads the support set.
@@ -74,17 +77,17 @@ class FullContext(nn.Layer):
         return shots + forwards + backwards
 
     def of_query(self, query: paddle.Tensor, shots: paddle.Tensor) -> paddle.Tensor:
-        """f(q): h = q + LSTM([q, r], h), r = the shots by attention softmax(h . g).
+        """f(q): K times r = the shots by attention softmax(h . g), then h = q + LSTM([q, r], h); h starts at 0.
 
         [E, Q, D] and [E, S, D] -> [E, Q, D].
         """
         episodes, queries, dim = query.shape
         flat = query.reshape([-1, dim])
-        hidden, memory, read = paddle.zeros_like(flat), paddle.zeros_like(flat), paddle.zeros_like(flat)
+        hidden, memory = paddle.zeros_like(flat), paddle.zeros_like(flat)
         for _ in range(self.arguments["steps"]):
-            _, (output, memory) = self.cell(paddle.concat([flat, read], -1), (hidden, memory))
-            hidden = flat + output
             grouped = hidden.reshape([episodes, queries, dim])
             attention = F.softmax(paddle.matmul(grouped, shots, transpose_y=True), axis=-1)
             read = paddle.matmul(attention, shots).reshape([-1, dim])
+            _, (output, memory) = self.cell(paddle.concat([flat, read], -1), (hidden, memory))
+            hidden = flat + output
         return hidden.reshape([episodes, queries, dim])

@@ -17,6 +17,8 @@ from paddle import nn
 
 from ppfsl.methods.base import Classifier, Support
 
+_MOST_NUMBERS = 1 << 24  # merged at a time: 64 MB, however long the embeddings are
+
 
 @dataclass(frozen=True)
 class Siamese:
@@ -41,7 +43,13 @@ class Siamese:
         """Keep the shots."""
 
         def classify(query: paddle.Tensor) -> paddle.Tensor:
-            return support.over_shots(self.layer(query.unsqueeze(2), support.inputs.unsqueeze(1)), self.shots)
+            episodes, shots, dim = support.inputs.shape
+            size = max(1, _MOST_NUMBERS // (episodes * shots * dim))
+            parts = [
+                self.layer(query[:, start : start + size].unsqueeze(2), support.inputs.unsqueeze(1))
+                for start in range(0, query.shape[1], size)
+            ]
+            return support.over_shots(paddle.concat(parts, 1), self.shots)
 
         return classify
 

@@ -118,15 +118,15 @@ def numpy_of_support(weights: Weights, shots: np.ndarray) -> np.ndarray:
 
 
 def numpy_of_query(weights: Weights, query: np.ndarray, shots: np.ndarray, steps: int) -> np.ndarray:
-    """f of one episode, appendix A.1 of the paper; nothing is read before the first step."""
+    """f of one episode, appendix A.1 of the paper; before the first step h is 0."""
     found = np.empty_like(query)
     for q, one in enumerate(query):
-        h, c, read = np.zeros(DIM), np.zeros(DIM), np.zeros(DIM)
+        h, c = np.zeros(DIM), np.zeros(DIM)
         for _ in range(steps):
-            output, c = lstm(weights, "cell.%s", np.concatenate([one, read]), h, c)
-            h = output + one
             shares = softmax(np.asarray([float(h @ shot) for shot in shots]))
             read = sum(share * shot for share, shot in zip(shares, shots, strict=True))
+            output, c = lstm(weights, "cell.%s", np.concatenate([one, read]), h, c)
+            h = output + one
         found[q] = h
     return found
 

@@ -6,6 +6,7 @@ import numpy as np
 import paddle
 import pytest
 
+from ppfsl.methods import siamese
 from ppfsl.methods.base import Support
 from ppfsl.methods.siamese import PairHead, Siamese
 from ppfsl.randomness import generator
@@ -133,3 +134,12 @@ def test_facts() -> None:
     method = Siamese(head("concatenation", (6,)), name="mine")
     assert (method.name, method.inputs, method.transductive, method.shots) == ("mine", "projected", False, "mean")
     assert [linear.weight.shape for linear in method.layer.linears] == [[2 * DIM, 6], [6, 1]]
+
+
+def test_queries_are_merged_in_parts_when_the_embeddings_are_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    layer = head("absolute_difference", (6,))
+    shots, queries = (paddle.to_tensor(draw(2, number, DIM)) for number in (6, 7))
+    support = Support(shots, paddle.to_tensor([0, 0, 1, 1, 2, 2]), 3, np.arange(2))
+    whole = Siamese(layer).adapt(support)(queries).numpy()
+    monkeypatch.setattr(siamese, "_MOST_NUMBERS", 3 * 2 * 6 * DIM)  # three queries at a time
+    np.testing.assert_allclose(Siamese(layer).adapt(support)(queries).numpy(), whole, atol=1e-12)
