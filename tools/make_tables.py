@@ -2,6 +2,7 @@
 
 python tools/make_tables.py
 python tools/make_tables.py --results results --output docs/results.md
+python tools/make_tables.py --add output/omniglot/siamese results/omniglot/siamese
 """
 
 import argparse
@@ -20,9 +21,14 @@ def main() -> None:
     parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--results", type=Path, default=ROOT / "results", metavar="FOLDER", help="rows of results")
     parser.add_argument("--output", type=Path, default=ROOT / "docs" / "results.md", metavar="FILE", help="the page")
+    parser.add_argument(
+        "--add", nargs=2, type=Path, metavar=("RUN", "ROW"), help="first copy the result of a run to a row's folder"
+    )
     arguments = parser.parse_args()
-    from ppfsl.reporting.tables import make_tables
+    from ppfsl.reporting.tables import add_row, make_tables
 
+    if arguments.add:
+        add_row(*arguments.add)
     print(f"{arguments.output}: {make_tables(arguments.results, arguments.output)} sections")
 
 

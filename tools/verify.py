@@ -1,6 +1,6 @@
 """Do two pictures show the same class? Prints their similarity, the threshold and the answer.
 
-    python tools/verify.py --run output/siamese a.jpg b.jpg
+    python tools/verify.py --run output/omniglot/siamese a.jpg b.jpg
 
 The run's configuration must ask for `verification`, which chooses the threshold on validation
 classes.

@@ -14,12 +14,14 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from ppfsl.errors import UserError
-from ppfsl.files import read_json, write_text
+from ppfsl.files import make_folder, read_json, write_json, write_text
 from ppfsl.reporting import wording
 from ppfsl.reporting.comparisons import Comparison, comparison_section
 from ppfsl.reporting.pairing import Evaluation, paired_difference, same_questions
 
 Model = TypeVar("Model", bound=BaseModel)
+
+MOST_CLASSES_OF_A_MATRIX = 200
 
 _HEAD = """# Results
 
@@ -79,6 +81,20 @@ def make_tables(results: Path, target: Path) -> int:
     sections.sort(key=lambda section: section[0])
     write_text(target, "\n".join([_HEAD, *(text for _, text in sections)]))
     return len(sections)
+
+
+def add_row(run: Path, folder: Path) -> None:
+    """Copy a run's result.json to a row's folder, without the confusion matrices of many classes, which are large.
+
+    Raises:
+        UserError: when the run has no result, or a damaged one.
+    """
+    result = read_json(run / "result.json")
+    for evaluation in result["evaluations"]:
+        if len(evaluation["per_class"]) > MOST_CLASSES_OF_A_MATRIX:
+            del evaluation["confusion"]
+    make_folder(folder)
+    write_json(folder / "result.json", result)
 
 
 def _read(folder: Path) -> tuple[About, dict[str, Any], Path]:

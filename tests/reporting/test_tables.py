@@ -9,7 +9,7 @@ import pytest
 
 from ppfsl.errors import UserError
 from ppfsl.reporting.pairing import paired_difference
-from ppfsl.reporting.tables import make_tables
+from ppfsl.reporting.tables import MOST_CLASSES_OF_A_MATRIX, add_row, make_tables
 
 ABOUT = "order: {order}\ntitle: {title}\ncommand: python tools/train.py -c x.yaml\nmachine: 2 cores\nminutes: 3\n"
 
@@ -87,3 +87,17 @@ def test_the_committed_page_is_what_the_results_give(tmp_path: Path) -> None:
     root = Path(__file__).parents[2]
     make_tables(root / "results", tmp_path / "results.md")
     assert (tmp_path / "results.md").read_text() == (root / "docs" / "results.md").read_text()
+
+
+def test_a_row_is_the_runs_result_without_large_confusion_matrices(tmp_path: Path) -> None:
+    few = evaluation("few", [8, 6], confusion=[[3]])
+    many = evaluation("many", [9, 8], confusion=[[1]])
+    many["per_class"] = many["per_class"] * (MOST_CLASSES_OF_A_MATRIX + 1)
+    save(tmp_path / "run", 1, "Run", few, many)
+    add_row(tmp_path / "run", tmp_path / "results" / "row")
+    before = json.loads((tmp_path / "run" / "result.json").read_text())
+    after = json.loads((tmp_path / "results" / "row" / "result.json").read_text())
+    assert before["evaluations"][1].pop("confusion") == [[1]]
+    assert after == before
+    with pytest.raises(UserError, match=r"result\.json"):
+        add_row(tmp_path / "nowhere", tmp_path / "results" / "other")
