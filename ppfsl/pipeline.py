@@ -19,18 +19,12 @@ from ppfsl.data.table import ImageTable
 from ppfsl.errors import UserError
 from ppfsl.files import make_folder, only_one, write_text
 from ppfsl.inference.engine import embed
+from ppfsl.methods.build import build_method
 from ppfsl.progress import say
 from ppfsl.reporting.show import show_run
-from ppfsl.results import (
-    Data,
-    Subject,
-    Trained,
-    check_verification,
-    episode_sampler,
-    run_support_set,
-    write_results,
-)
+from ppfsl.results import check_verification, episode_sampler, run_support_set, write_results
 from ppfsl.runtime import choose_device, peak_memory
+from ppfsl.subject import Data, Subject, Trained
 from ppfsl.training.checkpoint import load_checkpoint, method_layer
 from ppfsl.training.pretrain import Job, check_job, pretrain
 from ppfsl.training.validation import Validation
@@ -70,6 +64,8 @@ def run(config: Config, name: str, checkpoint: Path | None = None) -> Path:
             tuple(stage.objective.name for stage in config.pretrain),
         )
     else:
+        for adaptation in config.adaptations:  # what the checkpoint lacks is said before anything is written
+            build_method(adaptation, found.embedder, config.seed, found.layer)
         write_text(folder / "config.yaml", to_yaml(config))
     save_support_set(support_set, folder / "support_set.json")
     what = f"embedding {config.evaluation.part} images"

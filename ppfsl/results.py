@@ -1,25 +1,20 @@
 """result.json: every adaptation on every shot's episodes and on the fixed support set, each evaluated once."""
 
-import functools
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import paddle
-from paddle import nn
 
-from ppfsl.backbones.embedder import Embedder
 from ppfsl.config import Adaptation, Config
 from ppfsl.data.augmentation import center_crop
-from ppfsl.data.class_split import ClassSplit, PartName, part_images
+from ppfsl.data.class_split import PartName, part_images
 from ppfsl.data.episodes import Episode, EpisodeSampler
 from ppfsl.data.support_set import SupportSet, as_episode, draw_support_set, load_support_set
 from ppfsl.data.table import ImageTable
-from ppfsl.distances import normalized
 from ppfsl.errors import UserError
 from ppfsl.evaluation import Evaluation, Gather, evaluate
 from ppfsl.files import read_json, write_json
@@ -28,52 +23,9 @@ from ppfsl.methods.base import Method
 from ppfsl.methods.build import build_method
 from ppfsl.methods.similarity import Similarity
 from ppfsl.runtime import git_revision
+from ppfsl.subject import Data, Subject, Trained
 from ppfsl.verification import Pairs, choose_threshold, draw_pairs, verify
 from ppfsl.version import __version__
-
-
-@dataclass(frozen=True)
-class Data:
-    """The table of a run, its class split, and the images (int64 [M]) of the part that is evaluated."""
-
-    table: ImageTable
-    split: ClassSplit
-    rows: np.ndarray
-
-
-@dataclass(frozen=True)
-class Trained:
-    """What training ends with.
-
-    Attributes:
-        embedder: with frozen weights.
-        layer: what the last stage's method learned beside the embedder; None: nothing.
-        pretrained: the weights that training started from, as `backbone.pretrained` names them.
-        stages: the objectives that it was trained with, in order.
-    """
-
-    embedder: Embedder
-    layer: nn.Layer | None
-    pretrained: str
-    stages: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class Subject:
-    """What is evaluated.
-
-    Attributes:
-        trained: embedder and layer.
-        projected: float32 [M, D], of `Data.rows`, what the embedder makes of them before normalisation.
-    """
-
-    trained: Trained
-    projected: np.ndarray
-
-    @functools.cached_property
-    def embeddings(self) -> np.ndarray:
-        """float32 [M, D], of length one."""
-        return normalized(self.projected)
 
 
 def run_support_set(config: Config, data: Data) -> SupportSet:
@@ -144,13 +96,9 @@ def _pairs(config: Config, data: Data, part: PartName) -> tuple[np.ndarray, Pair
     return rows, draw_pairs(data.table.labels[rows], config.verification.pairs, config.verification.seed, part)
 
 
-def verification(config: Config, data: Data, trained: Trained) -> dict[str, Any] | None:
-    """How well the run tells pairs of evaluated classes apart, at the threshold that is best on validation classes.
-
-    None where the configuration asks for no verification.
-    """
-    if config.verification is None:
-        return None
+def verification(config: Config, data: Data, trained: Trained) -> dict[str, Any]:
+    """How well a run tells pairs of evaluated classes apart, at the threshold that is best on validation classes."""
+    assert config.verification is not None
     similarity = Similarity.of(trained.layer)
     scores, same = {}, {}
     part = config.evaluation.part
@@ -188,16 +136,19 @@ def write_results(
     Returns:
         What is in result.json.
     """
-    rows = _old_evaluations(path)
+    rows, old_pairs = _old_results(path)
     result = _header(config, name, data, subject)
     common = [_evaluated_on(data, subject), config.seed, result["versions"]]
+    pairs_fingerprint = _fingerprint([*common, config.evaluation.part, repr(config.verification)])
+    if config.verification is not None and old_pairs.get("fingerprint") == pairs_fingerprint:
+        result["verification"] = old_pairs
     plan = []
     for adaptation in config.adaptations:
         method = build_method(adaptation, subject.trained.embedder, config.seed, subject.trained.layer)
         for shot in (*config.evaluation.shot, None):
             facts = _facts(config, adaptation, method, shot, support_set)
-            identity = json.dumps([*common, facts, support_set.to_json() if shot is None else None], sort_keys=True)
-            plan.append((hashlib.sha256(identity.encode()).hexdigest(), facts, method, shot))
+            identity = [*common, facts, support_set.to_json() if shot is None else None]
+            plan.append((_fingerprint(identity), facts, method, shot))
     for fingerprint, facts, method, shot in plan:
         if fingerprint not in rows:
             episodes = _episodes(config, data, shot, support_set)
@@ -207,8 +158,8 @@ def write_results(
             rows[fingerprint] = {**facts, **_scores(done, data.table), "fingerprint": fingerprint}
             write_json(path, _filled(result, plan, rows))
     result = _filled(result, plan, rows)
-    if (pairs := verification(config, data, subject.trained)) is not None:
-        result["verification"] = pairs
+    if config.verification is not None and "verification" not in result:
+        result["verification"] = {**verification(config, data, subject.trained), "fingerprint": pairs_fingerprint}
     write_json(path, result)
     return result
 
@@ -216,6 +167,10 @@ def write_results(
 def _filled(result: dict[str, Any], plan: list[Any], rows: Mapping[str, Any]) -> dict[str, Any]:
     """The result with the rows of the plan that there are, old ones included: a killed run must not lose these."""
     return {**result, "evaluations": [rows[fingerprint] for fingerprint, *_ in plan if fingerprint in rows]}
+
+
+def _fingerprint(identity: list[Any]) -> str:
+    return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
 
 
 def _evaluated_on(data: Data, subject: Subject) -> str:
@@ -309,12 +264,17 @@ def _header(config: Config, name: str, data: Data, subject: Subject) -> dict[str
     }
 
 
-def _old_evaluations(path: Path) -> dict[str, Any]:
-    """The entries of an earlier result.json, by fingerprint.
+def _old_results(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Of an earlier result.json: its evaluations, by fingerprint, and its verification, empty where there is none.
 
     Raises:
         UserError: when the file is damaged.
     """
     if not path.exists():
-        return {}
-    return read_json(path, lambda value: {entry["fingerprint"]: entry for entry in value["evaluations"]})
+        return {}, {}
+
+    def parse(value: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+        return {entry["fingerprint"]: entry for entry in value["evaluations"]}, dict(value.get("verification", {}))
+
+    rows, pairs = read_json(path, parse)
+    return rows, pairs

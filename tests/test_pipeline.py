@@ -723,7 +723,7 @@ def test_a_checkpoint_without_what_an_adaptation_needs_is_refused(
             "adaptation relation needs what the objective of that name learns, which this checkpoint lacks; "
             "evaluate a run whose last stage has it"
         )
-        assert not (tmp_path / other / "result.json").exists()
+        assert not (tmp_path / other).exists()
 
 
 def test_an_adaptation_without_its_objective_is_refused(method_tree: Callable[[str], Tree], tmp_path: Path) -> None:

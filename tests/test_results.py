@@ -12,7 +12,8 @@ from ppfsl.data.class_split import ClassSplit, Part
 from ppfsl.data.support_set import save_support_set
 from ppfsl.data.table import ImageTable
 from ppfsl.errors import UserError
-from ppfsl.results import Data, run_support_set
+from ppfsl.results import run_support_set
+from ppfsl.subject import Data
 
 
 def data(part: tuple[int, ...] = (4, 5, 6)) -> Data:

@@ -15,7 +15,8 @@ from ppfsl.methods.similarity import Similarity
 from ppfsl.randomness import generator
 from ppfsl.reporting.checks import episode_map, episode_points, pair_sheet, roc_plot, triplet_sheet
 from ppfsl.reporting.report import Picture
-from ppfsl.results import Data, Subject, gather_for
+from ppfsl.results import gather_for
+from ppfsl.subject import Data, Subject
 from ppfsl.verification import draw_pairs
 
 _PAIRS = 16

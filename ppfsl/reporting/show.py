@@ -19,7 +19,7 @@ from ppfsl.reporting.plots import contact_sheet
 from ppfsl.reporting.report import write_report
 from ppfsl.reporting.terminal import print_per_class
 from ppfsl.reporting.visualdl import VisualDL
-from ppfsl.results import Data, Subject
+from ppfsl.subject import Data, Subject
 
 _MOST_EMBEDDINGS = 1000  # in the projector, the histograms and the map
 _MOST_CLASSES = 30  # in the histograms

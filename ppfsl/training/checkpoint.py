@@ -113,7 +113,7 @@ def method_layer(checkpoint: Checkpoint, origin: str) -> nn.Layer | None:
         return None
     try:
         layer = build_layer(checkpoint.layer, seed=0)
-    except (KeyError, TypeError):
+    except (KeyError, TypeError, ValueError, IndexError, ArithmeticError):
         raise UserError(
             f"{origin} holds a method that this version of ppfsl does not know; update ppfsl or train it again"
         ) from None

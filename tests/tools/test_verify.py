@@ -158,3 +158,17 @@ def test_verification_without_validation_classes_is_refused_before_training(
     assert done.returncode == 2
     assert "verification chooses its threshold on validation classes" in done.stderr
     assert not (tmp_path / "output").exists()
+
+
+def test_verification_is_kept_until_what_it_depends_on_changes(place: Path) -> None:
+    before = verification(place)
+    path = run_of(place) / "result.json"
+    result = json.loads(path.read_text(encoding="utf-8"))
+    result["verification"]["accuracy"] = 0.123
+    path.write_text(json.dumps(result), encoding="utf-8")
+    assert tool("train", place, "-c", "tiny.yaml").returncode == 0
+    assert verification(place)["accuracy"] == 0.123, "computed although nothing has changed"
+    assert tool("train", place, "-c", "tiny.yaml", "-o", "verification.seed=4").returncode == 0
+    assert verification(place)["fingerprint"] != before["fingerprint"]
+    assert tool("train", place, "-c", "tiny.yaml").returncode == 0
+    assert verification(place) == before

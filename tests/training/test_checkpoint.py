@@ -242,6 +242,8 @@ def test_checkpoints_of_versions_without_layers_are_read(tmp_path: Path) -> None
         {"name": "relation", "arguments": {"shape": [2, 3, 3], "width": 4, "hidden": 3, "depth": 9}},
         {"name": "relation", "arguments": {"width": 4}},
         {"name": "meta_baseline", "arguments": None},
+        {"name": "relation", "arguments": {"shape": [3], "width": 4, "hidden": 3}},
+        {"name": "relation", "arguments": {"shape": [2, 3, 3], "width": 0, "hidden": 3}},
         {"name": ["relation"], "arguments": {}},
         "relation",
         [],

@@ -38,7 +38,7 @@ class Objective(Protocol):
         ...
 
     def batches(self, epoch: int, steps: int) -> Iterator[np.ndarray]:
-        """Positions of each batch's images among the base images: a pure function of the seed and the epoch."""
+        """Positions of each batch's images among the base images: a pure function of seed, epoch and steps."""
         ...
 
     def loss(self, projected: paddle.Tensor, labels: paddle.Tensor, chance: np.random.Generator) -> LossAndTerms:

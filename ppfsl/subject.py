@@ -1,0 +1,56 @@
+"""What is evaluated on what: a run's images, and what training made of them."""
+
+import functools
+from dataclasses import dataclass
+
+import numpy as np
+from paddle import nn
+
+from ppfsl.backbones.embedder import Embedder
+from ppfsl.data.class_split import ClassSplit
+from ppfsl.data.table import ImageTable
+from ppfsl.distances import normalized
+
+
+@dataclass(frozen=True)
+class Data:
+    """The table of a run, its class split, and the images (int64 [M]) of the part that is evaluated."""
+
+    table: ImageTable
+    split: ClassSplit
+    rows: np.ndarray
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What training ends with.
+
+    Attributes:
+        embedder: with frozen weights.
+        layer: what the last stage's method learned beside the embedder; None: nothing.
+        pretrained: the weights that training started from, as `backbone.pretrained` names them.
+        stages: the objectives that it was trained with, in order.
+    """
+
+    embedder: Embedder
+    layer: nn.Layer | None
+    pretrained: str
+    stages: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What is evaluated.
+
+    Attributes:
+        trained: embedder and layer.
+        projected: float32 [M, D], of `Data.rows`, what the embedder makes of them before normalisation.
+    """
+
+    trained: Trained
+    projected: np.ndarray
+
+    @functools.cached_property
+    def embeddings(self) -> np.ndarray:
+        """float32 [M, D], of length one."""
+        return normalized(self.projected)
