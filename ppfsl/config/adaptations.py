@@ -83,6 +83,8 @@ class RelationAdaptationConfig(Strict):
 
     name: Literal["relation"]
     label: str | None = None
+    shots: Literal["sum", "mean"] = "sum"
+    """Of a class's maps; a module that was trained on one shot knows no sums, but means."""
 
 
 class MetaBaselineAdaptationConfig(Strict):

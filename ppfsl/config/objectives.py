@@ -116,6 +116,8 @@ class RelationConfig(Episodes):
     """Channels of the module's two convolutions."""
     hidden: Count = 8
     """Outputs of its first fully connected layer."""
+    shots: Literal["sum", "mean"] = "sum"
+    """Of a class's maps; the sum in the paper, which trains a module for each number of shots."""
 
 
 class MetaBaselineConfig(Episodes):

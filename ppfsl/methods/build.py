@@ -65,7 +65,7 @@ def build_method(config: Adaptation, embedder: Embedder, seed: int, layer: nn.La
         context = _learned(layer, FullContext, "matching with context: full") if config.context == "full" else None
         return Matching(context, config.temperature, name)
     if isinstance(config, RelationAdaptationConfig):
-        return Relation(_learned(layer, RelationModule, "relation"), name)
+        return Relation(_learned(layer, RelationModule, "relation"), config.shots, name)
     if isinstance(config, SiameseAdaptationConfig):
         return Siamese(_learned(layer, PairHead, "siamese"), config.shots, name)
     return MetaBaseline(_learned(layer, LearnedScale, "meta_baseline"), name)
@@ -93,7 +93,7 @@ def build_learner(config: EpisodicConfig, shape: Sequence[int], seed: int) -> Ep
         return Matching(context, config.temperature)
     if isinstance(config, RelationConfig):
         arguments = {"shape": list(shape), "width": config.width, "hidden": config.hidden}
-        return Relation(_fresh("relation", arguments, seed, RelationModule))
+        return Relation(_fresh("relation", arguments, seed, RelationModule), config.shots)
     return MetaBaseline(_fresh("meta_baseline", {"initial": config.scale}, seed, LearnedScale))
 
 

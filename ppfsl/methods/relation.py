@@ -21,17 +21,20 @@ class Relation:
 
     Attributes:
         layer: the relation module.
+        shots: how a class's maps are put together. The paper has the sum, and a module for each number of shots; to a
+            module that was trained on one shot, the sum of five is unlike any map it has seen, the mean is not.
         name: in reports.
     """
 
     layer: "RelationModule"
+    shots: Literal["sum", "mean"] = "sum"
     name: str = "relation"
     inputs: Literal["projected"] = "projected"
     transductive: bool = False
 
     def adapt(self, support: Support) -> Classifier:
-        """Sum each class's maps."""
-        classes = support.class_sums()
+        """Put each class's maps together."""
+        classes = support.class_sums() if self.shots == "sum" else support.class_means()
         return lambda query: self.layer(classes, query)
 
     def loss(self, logits: paddle.Tensor, labels: paddle.Tensor) -> paddle.Tensor:

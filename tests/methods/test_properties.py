@@ -63,6 +63,7 @@ METHODS: dict[str, Callable[[], Any]] = {
     "prototypical, cosine": lambda: Prototypical("cosine", 0.1),
     "matching": Matching,
     "matching, full context": lambda: Matching(layer_of("matching", dim=DIM, steps=3)),
+    "relation, mean of maps": lambda: Relation(layer_of("relation", shape=[2, 2, 2], width=6, hidden=5), "mean"),
     "relation, maps": lambda: Relation(layer_of("relation", shape=[2, 2, 2], width=6, hidden=5)),
     "relation, vectors": lambda: Relation(layer_of("relation", shape=[DIM, 1, 1], width=6, hidden=5)),
     "siamese": lambda: siamese("absolute_difference"),

@@ -108,7 +108,7 @@ def test_two_convolutions_equal_one_of_concatenated_maps(side: int, shot: int, t
     np.testing.assert_allclose(found, expected, rtol=1e-9, atol=1e-9)
 
 
-def test_class_map_is_the_sum_of_its_shots() -> None:
+def test_class_map_is_the_sum_or_the_mean_of_its_shots() -> None:
     layer, (inputs, labels, query) = module(3), task(3, 3)
     sums = np.stack([inputs[:, labels == k].sum(1) for k in range(WAY)], axis=1)
     np.testing.assert_allclose(
@@ -116,6 +116,9 @@ def test_class_map_is_the_sum_of_its_shots() -> None:
     )
     means = scores(layer, sums / 3, np.arange(WAY), query).numpy()
     assert np.abs(means - scores(layer, inputs, labels, query).numpy()).max() > 0.01
+    support = Support(paddle.to_tensor(inputs), paddle.to_tensor(labels), WAY, np.arange(EPISODES))
+    found = Relation(layer, "mean").adapt(support)(paddle.to_tensor(query)).numpy()
+    np.testing.assert_allclose(found, means, atol=1e-9)
 
 
 def test_only_training_moves_the_running_statistics() -> None:
@@ -158,5 +161,5 @@ def test_first_linear_layer_takes_what_the_pooling_leaves(side: int, left: int) 
 
 
 def test_facts() -> None:
-    method = Relation(module(1), "mine")
+    method = Relation(module(1), name="mine")
     assert (method.name, method.inputs, method.transductive) == ("mine", "projected", False)
