@@ -1,6 +1,7 @@
 """The device, the threads, and the revision that a run notes."""
 
 import os
+import platform
 import subprocess
 import sys
 from pathlib import Path
@@ -141,3 +142,27 @@ def test_paddle_says_nothing_when_it_is_imported() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=Path(__file__).parents[1])
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+def test_freed_memory_is_kept_for_the_next_tensor() -> None:
+    if platform.libc_ver()[0] != "glibc":
+        pytest.skip("glibc alone has mallopt")
+    script = """
+import resource, sys
+import numpy as np
+from ppfsl.runtime import keep_freed_memory
+
+def faults():
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    np.ones(100_000_000, np.uint8)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
+print(faults(), faults())
+assert keep_freed_memory()
+print(faults(), faults())
+"""
+    root = Path(__file__).parents[1]
+    run = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, cwd=root)
+    (_, again), (_, kept) = (map(int, line.split()) for line in run.stdout.splitlines())
+    assert again >= 40  # 48 pages of 2 MB, or 24,414 of 4 kB
+    assert kept < 10

@@ -98,6 +98,13 @@ def test_what_paddle_would_get_wrong_without_a_word_is_refused(name):
     grad(_loss(twice_differentiable(network), parameters, images), parameters, create_graph=True)
 
 
+def test_a_convolution_behind_which_nothing_is_requested_is_refused():
+    network = nn.Sequential(nn.Conv2D(1, 2, 3), nn.Conv2D(2, 2, 3))
+    parameters = trainable_parameters(network)
+    with pytest.raises(SecondOrderError, match=r"convolution .* '1\.weight'"):
+        grad(_loss(network, parameters, _images(1, 1, 5, 5)), {"1.weight": parameters["1.weight"]}, create_graph=True)
+
+
 def test_paddle_does_get_it_wrong():
     """The reason for all this; when it fails, Paddle has been mended."""
     weight = _leaf(RNG.normal(size=(3, 2, 3, 3)))
@@ -145,6 +152,29 @@ def test_operations_of_a_containers_own_are_the_containers():
     parameters = trainable_parameters(network)
     with pytest.raises(SecondOrderError, match=r"'strided_slice' in the layer .*the network \(_Unfolding\) itself"):
         grad(_loss(network, parameters, _images(1, 1, 5, 5)), parameters, create_graph=True)
+
+
+class _Error(nn.Layer):
+    def __init__(self):
+        super().__init__()
+        self.linear = nn.Linear(2, 2)
+
+    def forward(self, x):
+        return self.linear(paddle.erf(self.linear(x)))
+
+
+def test_operations_before_a_sublayer_are_the_containers():
+    network = twice_differentiable(nn.Sequential(_Error()))
+    parameters = trainable_parameters(network)
+    with pytest.raises(SecondOrderError, match=r"'erf' in the layer '0' \(_Error\) has"):
+        grad(_loss(network, parameters, paddle.ones([1, 2])), parameters, create_graph=True)
+
+
+def test_operations_before_a_network_are_not_its_own():
+    network = twice_differentiable(nn.Linear(2, 2))
+    x = _leaf([[1.0, 2.0]]).astype("float32")
+    with pytest.raises(SecondOrderError, match="'atan' outside of the networks"):
+        grad(network(paddle.atan(x * 2) * 2).sum(), {"x": x}, create_graph=True)
 
 
 def test_operations_outside_of_the_networks_are_said_to_be_there():
