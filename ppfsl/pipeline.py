@@ -132,7 +132,7 @@ def trained_embedder(config: Config, data: Data, folder: Path) -> tuple[Embedder
                     f"pretrain.{index}.patience waits for validation accuracy, but split {split.name} has no "
                     "validation classes; leave patience out"
                 )
-    job = Job(config.pretrain, table, base, validation, config.seed, trained_on(config, table), folder)
+    job = Job(config.pretrain, table, base, validation, config.seed, trained_on(config, table), folder, config.onednn)
     if not check_job(job, embedder.map_shape):
         load_pretrained(embedder, config.backbone.pretrained)
     make_folder(folder)

@@ -1,28 +1,18 @@
-"""Paddle's operators that cannot be differentiated twice, replaced for as long as a context lasts.
+"""Paddle's operators that cannot be differentiated twice, replaced for as long as a context lasts."""
 
-All of Paddle's layers, functions and tensor methods come down to the functions of `paddle._C_ops`, however a network
-names them (`nn.MaxPool2D`, `F.max_pool2d`, `from paddle.nn.functional import max_pool2d`, `x.flatten(1)`). They are
-exchanged there, with the same arguments and results.
-"""
-
-import functools
-import threading
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from typing import Any
 
 import paddle
-from paddle import Tensor, _C_ops
+from paddle import Tensor
 
 from ppfsl.autodiff import normalization, operators
-
-_thread = threading.local()
-_lock = threading.Lock()
-_contexts = 0
+from ppfsl.exchange import Exchange
+from ppfsl.exchange import native as _native
 
 
-@contextmanager
-def twice_differentiable_operators() -> Iterator[None]:
+def twice_differentiable_operators() -> AbstractContextManager[None]:
     """Within this context, and in this thread alone, networks and losses can be differentiated twice.
 
     Convolutions (depthwise ones too), max pooling (1D, 2D, adaptive), batch, layer, group and instance normalisation,
@@ -30,22 +20,7 @@ def twice_differentiable_operators() -> Iterator[None]:
     swish, relu6, hard sigmoid and hard swish are replaced, exactly: they change the running statistics and draw the
     random numbers that Paddle's own would. Gradients may be taken outside of the context. Contexts nest.
     """
-    global _contexts
-    with _lock:
-        if _contexts == 0:
-            for name, operator in _exchanged.items():
-                setattr(_C_ops, name, operator)
-        _contexts += 1
-    _thread.depth = getattr(_thread, "depth", 0) + 1
-    try:
-        yield
-    finally:
-        _thread.depth -= 1
-        with _lock:
-            _contexts -= 1
-            if _contexts == 0:
-                for name in _exchanged:
-                    setattr(_C_ops, name, _native[name])
+    return exchange()
 
 
 def depending_on(x: Tensor, weight: Tensor) -> Tensor:
@@ -235,22 +210,13 @@ _REPLACEMENTS: dict[str, Callable[..., Any]] = {
     "swish": _swish,
 }
 
-_native: dict[str, Callable[..., Any]] = {n: getattr(_C_ops, n) for n in _REPLACEMENTS if hasattr(_C_ops, n)}
+
+def _wanted(*arguments: Any, **keywords: Any) -> bool:
+    """Without a gradient to come, Paddle's own is faster and the same."""
+    if not (paddle.in_dynamic_mode() and paddle.is_grad_enabled()):
+        return False
+    tensors = (value for value in (*arguments, *keywords.values()) if isinstance(value, Tensor))
+    return any(not tensor.stop_gradient for tensor in tensors)
 
 
-def _exchange(name: str) -> Callable[..., Any]:
-    native, replacement = _native[name], _REPLACEMENTS[name]
-
-    @functools.wraps(replacement)
-    def operator(*arguments: Any, **keywords: Any) -> Any:
-        # Without a gradient to come, Paddle's own is faster and the same.
-        wanted = getattr(_thread, "depth", 0) and paddle.in_dynamic_mode() and paddle.is_grad_enabled()
-        tensors = (value for value in (*arguments, *keywords.values()) if isinstance(value, Tensor))
-        if wanted and any(not tensor.stop_gradient for tensor in tensors):
-            return replacement(*arguments, **keywords)
-        return native(*arguments, **keywords)
-
-    return operator
-
-
-_exchanged = {name: _exchange(name) for name in _native}
+exchange = Exchange(_REPLACEMENTS, _wanted, rank=1)

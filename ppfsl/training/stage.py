@@ -1,6 +1,7 @@
 """One stage of training: an objective, what it may change, its optimizer."""
 
 from collections.abc import Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,6 +13,7 @@ from ppfsl.data.augmentation import augment
 from ppfsl.data.table import ImageTable
 from ppfsl.errors import UserError
 from ppfsl.inference.engine import embed
+from ppfsl.onednn import available, fast_operators
 from ppfsl.optimizers import build_optimizer, learning_rate, load_state_by_position, state_by_position
 from ppfsl.randomness import generator
 from ppfsl.training.objectives.build import build_objective
@@ -42,13 +44,23 @@ class Stage:
         table: where the images are.
         rows: int64 [N], the base part's images.
         seed: the stage's own.
+        onednn: whether oneDNN computes the networks, where it can.
 
     Raises:
         UserError: when the base images cannot fill the objective's batches.
     """
 
-    def __init__(self, config: StageConfig, embedder: Embedder, table: ImageTable, rows: np.ndarray, seed: int) -> None:
+    def __init__(
+        self,
+        config: StageConfig,
+        embedder: Embedder,
+        table: ImageTable,
+        rows: np.ndarray,
+        seed: int,
+        onednn: bool = True,
+    ) -> None:
         self.config, self.embedder, self._table, self._rows, self._seed = config, embedder, table, rows, seed
+        self._operators = fast_operators if onednn and available() else nullcontext
         self._labels = base_labels(table, rows)
         self.objective = build_objective(config.objective, self._labels, embedder.map_shape, seed)
         self.steps_per_epoch = config.steps_per_epoch or self.objective.steps
@@ -66,8 +78,9 @@ class Stage:
         total = self.config.epochs * self.steps_per_epoch
         for step, batch in enumerate(self.objective.batches(epoch, self.steps_per_epoch)):
             chance = generator(self._seed, "batch", epoch, step)
-            projected = self.embedder.project(self._backbone_output(batch, chance))
-            loss, terms = self.objective.loss(projected, paddle.to_tensor(self._labels[batch]), chance)
+            with self._operators():
+                projected = self.embedder.project(self._backbone_output(batch, chance))
+                loss, terms = self.objective.loss(projected, paddle.to_tensor(self._labels[batch]), chance)
             value = loss.item()
             if not np.isfinite(value):
                 raise NonFiniteLossError(f"step {step + 1} of epoch {epoch + 1}")
