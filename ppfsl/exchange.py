@@ -39,6 +39,9 @@ class Exchange:
                 native.setdefault(name, getattr(_C_ops, name))
             _exchanges.append(self)
             _exchanges.sort(key=lambda exchange: -exchange.rank)
+            if _contexts:
+                for name in self.replacements:
+                    setattr(_C_ops, name, _dispatcher(name))
 
     @contextmanager
     def __call__(self) -> Iterator[None]:

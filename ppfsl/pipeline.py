@@ -133,7 +133,7 @@ def trained_embedder(config: Config, data: Data, folder: Path) -> tuple[Embedder
                     "validation classes; leave patience out"
                 )
     job = Job(config.pretrain, table, base, validation, config.seed, trained_on(config, table), folder, config.onednn)
-    if not check_job(job, embedder.map_shape):
+    if not check_job(job, embedder):
         load_pretrained(embedder, config.backbone.pretrained)
     make_folder(folder)
     with only_one(folder):

@@ -10,7 +10,6 @@ import numpy as np
 import paddle
 
 from ppfsl.config import Adaptation, Config
-from ppfsl.data.augmentation import center_crop
 from ppfsl.data.class_split import PartName, part_images
 from ppfsl.data.episodes import Episode, EpisodeSampler
 from ppfsl.data.support_set import SupportSet, as_episode, draw_support_set, load_support_set
@@ -18,9 +17,10 @@ from ppfsl.data.table import ImageTable
 from ppfsl.errors import UserError
 from ppfsl.evaluation import Evaluation, Gather, evaluate
 from ppfsl.files import read_json, write_json
-from ppfsl.inference.engine import embed, to_pixels
+from ppfsl.inference.engine import embed, pixels_of
 from ppfsl.methods.base import Method
 from ppfsl.methods.build import build_method
+from ppfsl.methods.gradient_based import GradientBased
 from ppfsl.methods.similarity import Similarity
 from ppfsl.runtime import git_revision
 from ppfsl.subject import Data, Subject, Trained
@@ -205,7 +205,7 @@ def _facts(
         "adaptation": method.name,
         "settings": adaptation.model_dump(mode="json", exclude={"label"}),
         "transductive": method.transductive,
-        "batch_norm": "eval",
+        "batch_norm": method.batch_norm if isinstance(method, GradientBased) else "eval",
         "chance": 1 / way,
     }
 
@@ -236,12 +236,7 @@ def gather_for(method: Method, data: Data, subject: Subject) -> Gather:
         vectors = subject.embeddings if method.inputs == "embedding" else subject.projected
         return lambda rows: vectors[place[rows]]
     size = subject.trained.embedder.architecture.image_size
-
-    def images(rows: np.ndarray) -> np.ndarray:
-        pixels = to_pixels(center_crop(data.table.images[rows.ravel()], size))
-        return pixels.reshape(*rows.shape, *pixels.shape[1:])
-
-    return images
+    return lambda rows: pixels_of(data.table, rows, size)
 
 
 def _header(config: Config, name: str, data: Data, subject: Subject) -> dict[str, Any]:

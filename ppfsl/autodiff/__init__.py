@@ -25,6 +25,7 @@ from ppfsl.autodiff.operators import (
     softmax,
 )
 from ppfsl.autodiff.selftest import require_second_order, self_test
+from ppfsl.autodiff.statistics import first_rows_statistics
 from ppfsl.autodiff.transform import twice_differentiable
 
 __all__ = [
@@ -33,6 +34,7 @@ __all__ = [
     "call_with_statistics",
     "cross_entropy",
     "dropout",
+    "first_rows_statistics",
     "flatten",
     "functional_call",
     "grad",

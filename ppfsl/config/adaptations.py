@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from ppfsl.config.fields import Count, NonNegative, Positive, Strict
+from ppfsl.config.objectives import FIXED_WAY, BatchNormMode
 from ppfsl.config.training import OptimizerConfig
 
 
@@ -94,6 +95,56 @@ class MetaBaselineAdaptationConfig(Strict):
     label: str | None = None
 
 
+class AnilAdaptationConfig(Strict):
+    """The trained classifier after gradient steps on the support set."""
+
+    name: Literal["anil"]
+    label: str | None = None
+    steps: Count | None = None
+    """Null: as many as in training."""
+    lr: Positive | None = None
+    """Null: as in training."""
+
+
+class MamlAdaptationConfig(Strict):
+    """The trained network after gradient steps on the support set."""
+
+    name: Literal["maml"]
+    label: str | None = None
+    steps: Count | None = None
+    """Null: as many as in training."""
+    lr: Positive | None = None
+    """Null: as in training."""
+    batch_norm: BatchNormMode | None = None
+    """Null: as in training."""
+
+
+class MetaSgdAdaptationConfig(Strict):
+    """The trained network after gradient steps of the learned sizes."""
+
+    name: Literal["meta_sgd"]
+    label: str | None = None
+    steps: Count | None = None
+    """Null: as many as in training."""
+    batch_norm: BatchNormMode | None = None
+    """Null: as in training."""
+
+
+class ReptileAdaptationConfig(Strict):
+    """The trained network after steps of Adam on minibatches of the support set."""
+
+    name: Literal["reptile"]
+    label: str | None = None
+    steps: Count = 50
+    """50 in the paper, ten times as many as in training."""
+    lr: Positive | None = None
+    """Null: as in training."""
+    batch: Count = 5
+    """Support images in each step."""
+    batch_norm: BatchNormMode | None = None
+    """Null: as in training."""
+
+
 class BaselineConfig(Strict):
     """A new classifier on frozen embeddings, fitted to the support set (Chen et al. 2019)."""
 
@@ -125,6 +176,10 @@ Adaptation = Annotated[
     | MatchingAdaptationConfig
     | RelationAdaptationConfig
     | MetaBaselineAdaptationConfig
+    | AnilAdaptationConfig
+    | MamlAdaptationConfig
+    | MetaSgdAdaptationConfig
+    | ReptileAdaptationConfig
     | BaselineConfig,
     Field(discriminator="name"),
 ]
@@ -134,4 +189,4 @@ def needs_trained(adaptation: Adaptation) -> bool:
     """Whether an adaptation uses layers that a stage of training with the objective of that name has learned."""
     if isinstance(adaptation, MatchingAdaptationConfig):
         return adaptation.context == "full"
-    return adaptation.name in ("siamese", "relation", "meta_baseline")
+    return adaptation.name in ("siamese", "relation", "meta_baseline", *FIXED_WAY)

@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from ppfsl.config.fields import Count, Number, Positive, Strict
+from ppfsl.config.fields import Count, Natural, Number, Positive, Strict
 
 
 class ClassesPerBatch(Strict):
@@ -128,13 +128,79 @@ class MetaBaselineConfig(Episodes):
     """What the learned scale starts at."""
 
 
-EpisodicConfig = PrototypicalConfig | MatchingConfig | RelationConfig | MetaBaselineConfig
+class AnilConfig(Episodes):
+    """A linear classifier, adapted by gradient steps on the embedder's output before its normalisation."""
+
+    name: Literal["anil"]
+    inner_steps: Count = 5
+    """Gradient steps on a support set."""
+    inner_lr: Positive = 0.1
+    """Their size."""
+
+
+BatchNormMode = Literal["transductive", "support_statistics", "running"]
+
+
+class InnerLoop(Episodes):
+    """A whole network, adapted by gradient steps on the support set."""
+
+    inner_steps: Count = 1
+    """Gradient steps on a support set."""
+    inner_lr: Positive = 0.4
+    """Their size."""
+    batch_norm: BatchNormMode = "transductive"
+    """Whose mean and variance normalise the queries: their own (an answer then depends on the other queries), the
+    support images', or, on novel classes, the running ones of training."""
+
+
+class MamlConfig(InnerLoop):
+    """The queries' loss after the steps, by the weights before them."""
+
+    name: Literal["maml"]
+    order: Literal[1, 2] = 2
+    """2: differentiates through the steps; 1: takes the gradient by the adapted weights instead."""
+    first_order_epochs: Natural = 0
+    """order: 2; epochs of order 1 with which training begins."""
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "MamlConfig":
+        self._refuse_unused("first_order_epochs", "order: 2", self.order == 2)
+        return self
+
+
+class MetaSgdConfig(InnerLoop):
+    """MAML of order 2 with a learned step size for every number of every weight."""
+
+    name: Literal["meta_sgd"]
+    inner_lr: Positive = 0.1
+    """What the step sizes start at."""
+
+
+class ReptileConfig(InnerLoop):
+    """The displacement of the weights by the steps: `optimizer: {name: sgd}` with its learning rate moves them so."""
+
+    name: Literal["reptile"]
+    shot: Count = 10
+    query: Count = 5
+    """Only to show how training goes."""
+    inner_steps: Count = 5
+    inner_lr: Positive = 1e-3
+    """Of Adam with beta1 = 0."""
+    inner_batch: Count = 10
+    """Support images in each step."""
+
+
+EpisodicConfig = PrototypicalConfig | MatchingConfig | RelationConfig | MetaBaselineConfig | AnilConfig
+TaskConfig = MamlConfig | MetaSgdConfig | ReptileConfig
 Objective = Annotated[
-    CrossEntropyConfig | CosineConfig | TripletConfig | ContrastiveConfig | SiameseConfig | EpisodicConfig,
+    CrossEntropyConfig | CosineConfig | TripletConfig | ContrastiveConfig | SiameseConfig | EpisodicConfig | TaskConfig,
     Field(discriminator="name"),
 ]
 
-HAVE_LAYERS = ("cross_entropy", "siamese", "relation", "meta_baseline")
+FIXED_WAY = ("anil", "maml", "meta_sgd", "reptile")
+"""Objectives whose method has one output per class: it serves episodes of the way that it was trained on alone."""
+
+HAVE_LAYERS = ("cross_entropy", "siamese", "relation", "meta_baseline", *FIXED_WAY)
 """Objectives with layers of their own beside the embedder; `matching` has some with context: full."""
 
 

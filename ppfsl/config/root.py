@@ -9,8 +9,8 @@ from ppfsl.config.adaptations import Adaptation, ClassMeanConfig, needs_trained
 from ppfsl.config.backbone import BackboneConfig
 from ppfsl.config.data import DataConfig
 from ppfsl.config.evaluation import EvaluationConfig, VerificationConfig
-from ppfsl.config.fields import Count, Natural, Strict
-from ppfsl.config.objectives import has_layers
+from ppfsl.config.fields import Count, Natural, Strict, Switch
+from ppfsl.config.objectives import FIXED_WAY, Episodes, has_layers
 from ppfsl.config.training import StageConfig, ValidationConfig
 
 
@@ -30,7 +30,7 @@ class Config(Strict):
     """`auto` takes the GPU where this Paddle has one; `gpu:1` takes the second."""
     threads: Count = 1
     """Threads of Paddle's operators on a CPU."""
-    onednn: bool = True
+    onednn: Switch = True
     """Train on a CPU with the oneDNN library that Paddle ships, two to four times as fast; false: Paddle's own way."""
     output_dir: str | None = None
     """Null: output/<name of the configuration>."""
@@ -59,4 +59,21 @@ class Config(Strict):
                 raise ValueError(
                     f"adaptation {which} needs what the objective {which} learns; make that the last stage of pretrain"
                 )
+        self._check_way()
         return self
+
+    def _check_way(self) -> None:
+        """A classifier with one output per class serves no episodes with more or fewer classes."""
+        last = self.pretrain[-1].objective if self.pretrain else None
+        if last is None or last.name not in FIXED_WAY or not isinstance(last, Episodes):
+            return
+        ways = {"validation.way": self.validation.way}
+        if any(adaptation.name == last.name for adaptation in self.adaptations):
+            ways |= {"evaluation.way": self.evaluation.way}
+            if self.evaluation.support_set.way is not None:
+                ways |= {"evaluation.support_set.way": self.evaluation.support_set.way}
+        for key, way in ways.items():
+            if way != last.way:
+                raise ValueError(
+                    f"{key} is {way}, but {last.name} is trained {last.way}-way and serves no other; make them equal"
+                )

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from ppfsl.config.fields import Count, Fraction, NonNegative, Number, Positive, Strict, Switch
-from ppfsl.config.objectives import Objective, has_layers
+from ppfsl.config.objectives import InnerLoop, Objective, has_layers
 
 
 class OptimizerConfig(Strict):
@@ -92,13 +92,18 @@ class StageConfig(Strict):
             raise ValueError(
                 f"trainable: head leaves nothing to train, since {self.objective.name} has no layers of its own"
             )
+        if isinstance(self.objective, InnerLoop) and self.trainable != "all":
+            raise ValueError(
+                f"trainable: {self.trainable} does not go with {self.objective.name}, which adapts the whole network; "
+                "leave it out, or train with anil"
+            )
         return self
 
 
 class ValidationConfig(Strict):
     """Few-shot accuracy on validation classes during training: what `best` and `patience` go by.
 
-    Of the stage's own method where it has one (siamese, prototypical, matching, relation, meta_baseline), else of class
+    Of the stage's own method where it has one (siamese, an episodic one, MAML and the like), else of class
     means.
     """
 

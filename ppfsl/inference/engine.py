@@ -15,6 +15,7 @@ from paddle import inference, nn
 
 from ppfsl.backbones.embedder import Embedder
 from ppfsl.data.augmentation import center_crop
+from ppfsl.data.table import ImageTable
 from ppfsl.progress import progress_bar
 
 Output = Literal["embedding", "projected", "features"]
@@ -62,6 +63,12 @@ def embed(
 def to_pixels(images: np.ndarray) -> np.ndarray:
     """uint8 [N, S, S, C] -> float32 [N, C, S, S], the values unchanged: what embedders take."""
     return np.ascontiguousarray(images.transpose(0, 3, 1, 2), dtype=np.float32)
+
+
+def pixels_of(table: ImageTable, places: np.ndarray, size: int) -> np.ndarray:
+    """The centres of images of a table: float32 [..., C, size, size], 0..255, for places of any shape."""
+    pixels = to_pixels(center_crop(table.images[places.ravel()], size))
+    return pixels.reshape(*places.shape, *pixels.shape[1:])
 
 
 @contextlib.contextmanager

@@ -8,32 +8,46 @@ from paddle import nn
 from ppfsl.backbones.embedder import Embedder
 from ppfsl.config import (
     Adaptation,
+    AnilAdaptationConfig,
+    AnilConfig,
     BaselineConfig,
     ClassMeanConfig,
     EpisodicConfig,
     FinetuneConfig,
+    MamlAdaptationConfig,
+    MamlConfig,
     MatchingAdaptationConfig,
     MatchingConfig,
+    MetaBaselineAdaptationConfig,
+    MetaSgdAdaptationConfig,
+    MetaSgdConfig,
     NearestShotConfig,
     PrototypicalAdaptationConfig,
     PrototypicalConfig,
     RelationAdaptationConfig,
     RelationConfig,
+    ReptileAdaptationConfig,
     SiameseAdaptationConfig,
     SiameseConfig,
+    TaskConfig,
 )
 from ppfsl.errors import UserError
+from ppfsl.methods.anil import Anil
 from ppfsl.methods.base import EpisodeLearner, Method
 from ppfsl.methods.baseline import Baseline
 from ppfsl.methods.class_mean import ClassMean
 from ppfsl.methods.finetune import Finetune, FinetuneAll
 from ppfsl.methods.layers import build_layer
+from ppfsl.methods.maml import Maml
 from ppfsl.methods.matching import FullContext, Matching
 from ppfsl.methods.meta_baseline import LearnedScale, MetaBaseline
+from ppfsl.methods.meta_sgd import MetaSgd
 from ppfsl.methods.nearest_shot import NearestShot
 from ppfsl.methods.prototypical import Prototypical
 from ppfsl.methods.relation import Relation, RelationModule
+from ppfsl.methods.reptile import Reptile
 from ppfsl.methods.siamese import PairHead, Siamese
+from ppfsl.methods.task_network import TaskHead, TaskNetwork
 
 Kind = TypeVar("Kind", bound=nn.Layer)
 
@@ -68,13 +82,60 @@ def build_method(config: Adaptation, embedder: Embedder, seed: int, layer: nn.La
         return Relation(_learned(layer, RelationModule, "relation"), config.shots, name)
     if isinstance(config, SiameseAdaptationConfig):
         return Siamese(_learned(layer, PairHead, "siamese"), config.shots, name)
-    return MetaBaseline(_learned(layer, LearnedScale, "meta_baseline"), name)
+    if isinstance(config, MetaBaselineAdaptationConfig):
+        return MetaBaseline(_learned(layer, LearnedScale, "meta_baseline"), name)
+    return _adapted_by_gradient(config, embedder, seed, layer)
+
+
+def _adapted_by_gradient(
+    config: AnilAdaptationConfig | MamlAdaptationConfig | MetaSgdAdaptationConfig | ReptileAdaptationConfig,
+    embedder: Embedder,
+    seed: int,
+    layer: nn.Layer | None,
+) -> Method:
+    """The method of an adaptation, with the settings of training where the configuration leaves them open."""
+    head, name = _learned(layer, TaskHead, config.name), config.label or config.name
+    trained = head.arguments
+    if trained["method"] != config.name:
+        raise UserError(
+            f"adaptation {config.name} needs what the objective of that name learns, but this checkpoint holds that of "
+            f"{trained['method']}; evaluate another run, or adapt by {trained['method']}"
+        )
+    steps = config.steps or trained["steps"]
+    if isinstance(config, AnilAdaptationConfig):
+        return Anil(head, steps, config.lr or trained["lr"], name)
+    network, batch_norm = TaskNetwork(embedder, head), config.batch_norm or trained["batch_norm"]
+    if isinstance(config, MetaSgdAdaptationConfig):
+        return MetaSgd(network, head, steps, trained["lr"], batch_norm, name, seed)
+    lr = config.lr or trained["lr"]
+    if isinstance(config, MamlAdaptationConfig):
+        return Maml(network, head, steps, lr, batch_norm, name, seed)
+    return Reptile(network, head, steps, lr, batch_norm, name, seed, config.batch)
 
 
 def build_siamese(config: SiameseConfig, dim: int, seed: int) -> Siamese:
     """The method that the objective `siamese` trains, its head fresh, for embeddings of `dim` numbers."""
     arguments = {"dim": dim, "merge": config.merge, "hidden": list(config.hidden)}
     return Siamese(_fresh("siamese", arguments, seed, PairHead))
+
+
+def build_task_learner(config: TaskConfig, embedder: Embedder, seed: int) -> Maml | MetaSgd | Reptile:
+    """The method that an objective on tasks trains, the embedder shared, its head fresh."""
+    arguments: dict[str, Any] = {
+        **{"method": config.name, "dim": embedder.dim, "way": config.way, "rates": None},
+        **{"steps": config.inner_steps, "lr": config.inner_lr, "batch_norm": config.batch_norm},
+    }
+    settings = (config.inner_steps, config.inner_lr, config.batch_norm, config.name, seed)
+    if isinstance(config, MetaSgdConfig):
+        plain = TaskNetwork(embedder, _fresh("task", arguments, seed, TaskHead))
+        arguments["rates"] = {name: int(weight.size) for name, weight in plain.weights().items()}
+    head = _fresh("task", arguments, seed, TaskHead)
+    network = TaskNetwork(embedder, head)
+    if isinstance(config, MetaSgdConfig):
+        return MetaSgd(network, head, *settings)
+    if isinstance(config, MamlConfig):
+        return Maml(network, head, *settings, config.order, config.first_order_epochs)
+    return Reptile(network, head, *settings, config.inner_batch)
 
 
 def build_learner(config: EpisodicConfig, shape: Sequence[int], seed: int) -> EpisodeLearner:
@@ -94,6 +155,12 @@ def build_learner(config: EpisodicConfig, shape: Sequence[int], seed: int) -> Ep
     if isinstance(config, RelationConfig):
         arguments = {"shape": list(shape), "width": config.width, "hidden": config.hidden}
         return Relation(_fresh("relation", arguments, seed, RelationModule), config.shots)
+    if isinstance(config, AnilConfig):
+        arguments = {
+            **{"method": "anil", "dim": shape[0] * shape[1] * shape[2], "way": config.way},
+            **{"steps": config.inner_steps, "lr": config.inner_lr, "batch_norm": "running"},
+        }
+        return Anil(_fresh("task", arguments, seed, TaskHead), config.inner_steps, config.inner_lr)
     return MetaBaseline(_fresh("meta_baseline", {"initial": config.scale}, seed, LearnedScale))
 
 

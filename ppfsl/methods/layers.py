@@ -9,12 +9,14 @@ from ppfsl.methods.matching import FullContext
 from ppfsl.methods.meta_baseline import LearnedScale
 from ppfsl.methods.relation import RelationModule
 from ppfsl.methods.siamese import PairHead
+from ppfsl.methods.task_network import TaskHead
 
 _LAYERS: dict[str, type[nn.Layer]] = {
     "siamese": PairHead,
     "matching": FullContext,
     "relation": RelationModule,
     "meta_baseline": LearnedScale,
+    "task": TaskHead,
 }
 
 
@@ -22,7 +24,7 @@ def build_layer(description: dict[str, Any], seed: int) -> nn.Layer:
     """A layer whose weights are a pure function of its description and the seed.
 
     Args:
-        description: {"name": of the method, "arguments": of the layer}.
+        description: {"name": of the kind, "arguments": of the layer}.
         seed: a non-negative integer.
 
     Raises:

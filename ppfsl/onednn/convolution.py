@@ -7,7 +7,7 @@ import paddle
 from paddle.autograd import PyLayer
 
 from ppfsl.onednn import library as dnnl
-from ppfsl.onednn.gradient import first_order_only
+from ppfsl.onednn.gradient import first_order_only, save, saved
 from ppfsl.onednn.layout import as_channels_first, as_channels_last, empty_channels_last
 
 
@@ -45,7 +45,7 @@ class _Convolution(PyLayer):
     ) -> paddle.Tensor:
         ctx.geometry, ctx.of_maps, ctx.of_weight = geometry, of_maps, of_weight
         maps, weight = as_channels_last(maps), weight.contiguous()
-        ctx.save_for_backward(maps, weight)
+        save(ctx, maps, weight)
         run, from_rows = _forward(geometry)
         output = empty_channels_last(geometry.output)
         own = from_rows(weight)
@@ -55,7 +55,7 @@ class _Convolution(PyLayer):
     @staticmethod
     @first_order_only("a convolution")
     def backward(ctx: Any, gradient: paddle.Tensor) -> tuple[paddle.Tensor | None, ...]:
-        maps, weight = ctx.saved_tensor()
+        maps, weight = saved(ctx)
         gradient, of_maps, of_weight = as_channels_last(gradient), None, None
         if ctx.of_maps:
             run, from_rows = _gradient_of_maps(ctx.geometry)
@@ -64,7 +64,7 @@ class _Convolution(PyLayer):
             of_maps = as_channels_first(of_maps)
         if ctx.of_weight:
             run, numbers, to_rows = _gradient_of_weight(ctx.geometry)
-            own = paddle.empty([numbers])
+            own = paddle.empty([numbers], "float32")
             run(gradient.data_ptr(), maps.data_ptr(), own.data_ptr())
             of_weight = to_rows(own).reshape(list(ctx.geometry.weight))
         return of_maps, of_weight

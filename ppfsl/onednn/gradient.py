@@ -7,6 +7,24 @@ from typing import Any
 import paddle
 
 
+def save(ctx: Any, *tensors: paddle.Tensor) -> None:
+    """Keep tensors for the backward pass of a `PyLayer`."""
+    ctx.save_for_backward(*tensors)
+    ctx.versions = [tensor.inplace_version for tensor in tensors]
+
+
+def saved(ctx: Any) -> tuple[paddle.Tensor, ...]:
+    """What was kept.
+
+    Raises:
+        RuntimeError: when one of the tensors was changed in place, as Paddle's own operators do.
+    """
+    tensors: tuple[paddle.Tensor, ...] = ctx.saved_tensor()
+    if [tensor.inplace_version for tensor in tensors] != ctx.versions:
+        raise RuntimeError("a tensor that the backward pass needs was changed in place after the forward pass")
+    return tensors
+
+
 def first_order_only(name: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """For the backward pass of a `PyLayer`: refuse to be part of a graph, in which its derivative would be zero."""
 

@@ -21,7 +21,7 @@ def as_channels_first(maps: paddle.Tensor) -> paddle.Tensor:
 def empty_channels_last(shape: Sequence[int]) -> paddle.Tensor:
     """Unset memory [N, H, W, C] for a map of shape [N, C, H, W]."""
     count, channels, height, width = shape
-    return paddle.empty([count, height, width, channels])
+    return paddle.empty([count, height, width, channels], "float32")
 
 
 def has_channels_last(maps: paddle.Tensor) -> bool:

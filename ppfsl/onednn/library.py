@@ -185,6 +185,6 @@ class Reordering:
         """The tensor's numbers in the other layout, which only oneDNN can read."""
         if not self.needed:
             return tensor
-        copy = paddle.empty([self._bytes // 4])
+        copy = paddle.empty([self._bytes // 4], "float32")
         self._copy(tensor.data_ptr(), copy.data_ptr())
         return copy

@@ -38,7 +38,10 @@ def _conv2d(
     if algorithm != "EXPLICIT" or len(padding) != 2 or layout != "NCHW" or weight.dtype != paddle.float32:
         return native["conv2d"](x, weight, stride, padding, algorithm, dilation, groups, layout)
     pairs = (_pair(stride), _pair(padding), _pair(dilation))
-    return convolution(x, weight, Geometry(tuple(x.shape), tuple(weight.shape), *pairs, groups))
+    geometry = Geometry(tuple(x.shape), tuple(weight.shape), *pairs, groups)
+    if x.shape[1] != weight.shape[1] * groups or min(geometry.output) < 1:
+        return native["conv2d"](x, weight, stride, padding, algorithm, dilation, groups, layout)
+    return convolution(x, weight, geometry)
 
 
 def _depthwise_conv2d(
@@ -63,10 +66,13 @@ def _pool2d(
     algorithm: str,
 ) -> Tensor:
     plain = kind == "max" and algorithm == "EXPLICIT" and len(padding) == 2 and layout == "NCHW"
-    if not plain or whole or adaptive or ceil_mode:
-        settings = (kernel, stride, padding, ceil_mode, exclusive, layout, kind, whole, adaptive, algorithm)
-        return native["pool2d"](x, *settings)
-    return max_pooling(x, Window(tuple(x.shape), _pair(kernel), _pair(stride), _pair(padding)))
+    if plain and not (whole or adaptive or ceil_mode):
+        window = Window(tuple(x.shape), _pair(kernel), _pair(stride), _pair(padding))
+        # A window may not miss the map, nor a map the window: Paddle makes something of these all the same.
+        if min(window.output) > 0 and all(map(int.__gt__, window.kernel, window.padding)):
+            return max_pooling(x, window)
+    settings = (kernel, stride, padding, ceil_mode, exclusive, layout, kind, whole, adaptive, algorithm)
+    return native["pool2d"](x, *settings)
 
 
 def _batch_norm(
@@ -83,7 +89,12 @@ def _batch_norm(
     trainable_statistics: bool,
 ) -> tuple[Any, ...]:
     own = not use_global_stats and (not is_test or trainable_statistics)
-    if not own or weight is None or bias is None or layout != "NCHW":
+    own = own and x.size > x.shape[1]  # Paddle leaves single numbers as they are
+    vectors = all(
+        tensor is not None and tensor.shape == x.shape[1:2] and tensor.dtype == paddle.float32
+        for tensor in (weight, bias)
+    )
+    if not own or not vectors or layout != "NCHW":
         settings = (is_test, momentum, epsilon, layout, use_global_stats, trainable_statistics)
         return native["batch_norm"](x, running_mean, running_variance, weight, bias, *settings)
     y, *statistics = batch_normalization(x, weight, bias, epsilon)

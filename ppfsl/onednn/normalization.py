@@ -8,7 +8,7 @@ import paddle
 from paddle.autograd import PyLayer
 
 from ppfsl.onednn import library as dnnl
-from ppfsl.onednn.gradient import first_order_only
+from ppfsl.onednn.gradient import first_order_only, save, saved
 from ppfsl.onednn.layout import as_channels_first, as_channels_last, empty_channels_last
 
 
@@ -27,7 +27,7 @@ def batch_normalization(
         The normalised maps, channels last in memory, and the batch's mean and variance (divided by the count), [C]
         each, without a graph.
     """
-    mean, variance = paddle.empty([maps.shape[1]]), paddle.empty([maps.shape[1]])
+    mean, variance = (paddle.empty([maps.shape[1]], "float32") for _ in range(2))
     wanted = [not tensor.stop_gradient for tensor in (maps, weight, bias)]
     return _BatchNormalization.apply(maps, weight, bias, mean, variance, epsilon, wanted), mean, variance
 
@@ -49,13 +49,13 @@ class _BatchNormalization(PyLayer):
         maps, output = as_channels_last(maps), empty_channels_last(ctx.shape)
         weight, bias = weight.contiguous(), bias.contiguous()
         run(*(tensor.data_ptr() for tensor in (maps, weight, bias, mean, variance, output)))
-        ctx.save_for_backward(maps, weight, mean, variance)
+        save(ctx, maps, weight, mean, variance)
         return as_channels_first(output)
 
     @staticmethod
     @first_order_only("a batch norm")
     def backward(ctx: Any, gradient: paddle.Tensor) -> tuple[paddle.Tensor | None, ...]:
-        maps, weight, mean, variance = ctx.saved_tensor()
+        maps, weight, mean, variance = saved(ctx)
         _, run = _primitives(ctx.shape, ctx.epsilon)
         gradient, of_maps = as_channels_last(gradient), empty_channels_last(ctx.shape)
         of_weight, of_bias = paddle.empty_like(weight), paddle.empty_like(weight)

@@ -91,12 +91,12 @@ def stage_name(stages: tuple[StageConfig, ...], index: int) -> str:
     return f"{index + 1}_{stages[index].objective.name}"
 
 
-def check_job(job: Job, shape: tuple[int, int, int]) -> bool:
+def check_job(job: Job, embedder: Embedder) -> bool:
     """Raise what stands against a job at once, not after hours in its first stages; nothing is written.
 
     Args:
         job: the training.
-        shape: (channels, height, width) of the embedder's output before normalisation.
+        embedder: what it would train.
 
     Returns:
         Whether the job has been begun, so that `pretrain` takes the weights of its folder.
@@ -107,7 +107,7 @@ def check_job(job: Job, shape: tuple[int, int, int]) -> bool:
     labels = base_labels(job.table, job.base)
     for index, stage in enumerate(job.stages):
         try:
-            build_objective(stage.objective, labels, shape, seed=0)
+            build_objective(stage.objective, labels, embedder, seed=0)
         except UserError as error:
             raise UserError(f"{stage_name(job.stages, index)}: {error}") from None
     return _last_checkpoint(job) is not None

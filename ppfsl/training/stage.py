@@ -17,6 +17,7 @@ from ppfsl.onednn import available, fast_operators
 from ppfsl.optimizers import build_optimizer, learning_rate, load_state_by_position, state_by_position
 from ppfsl.randomness import generator
 from ppfsl.training.objectives.build import build_objective
+from ppfsl.training.objectives.tasks import Tasks
 
 _HEAD, _OPTIMIZER = "head.", "optimizer."
 
@@ -62,7 +63,7 @@ class Stage:
         self.config, self.embedder, self._table, self._rows, self._seed = config, embedder, table, rows, seed
         self._operators = fast_operators if onednn and available() else nullcontext
         self._labels = base_labels(table, rows)
-        self.objective = build_objective(config.objective, self._labels, embedder.map_shape, seed)
+        self.objective = build_objective(config.objective, self._labels, embedder, seed)
         self.steps_per_epoch = config.steps_per_epoch or self.objective.steps
         self.frozen_backbone = config.trainable in ("projection", "head")
         self.parameters = self._thaw()
@@ -78,19 +79,26 @@ class Stage:
         total = self.config.epochs * self.steps_per_epoch
         for step, batch in enumerate(self.objective.batches(epoch, self.steps_per_epoch)):
             chance = generator(self._seed, "batch", epoch, step)
-            with self._operators():
-                projected = self.embedder.project(self._backbone_output(batch, chance))
-                loss, terms = self.objective.loss(projected, paddle.to_tensor(self._labels[batch]), chance)
-            value = loss.item()
+            value, terms = self._accumulate(batch, epoch, chance)
             if not np.isfinite(value):
                 raise NonFiniteLossError(f"step {step + 1} of epoch {epoch + 1}")
-            loss.backward()
             place = epoch * self.steps_per_epoch + step
             rate = learning_rate(self.config.schedule, self.config.optimizer.lr, place, total, self.steps_per_epoch)
             self._optimizer.set_lr(rate)
             self._optimizer.step()
             self._optimizer.clear_grad()
             yield Step({"loss": value, **terms}, rate, len(batch))
+
+    def _accumulate(self, batch: np.ndarray, epoch: int, chance: np.random.Generator) -> tuple[float, dict[str, float]]:
+        """Add a batch's gradients to the parameters'; its loss and terms."""
+        objective = self.objective
+        with self._operators():
+            if isinstance(objective, Tasks):
+                return objective.accumulate(self._pixels(batch, chance), epoch, chance)
+            projected = self.embedder.project(self._backbone_output(batch, chance))
+            loss, terms = objective.loss(projected, paddle.to_tensor(self._labels[batch]), chance)
+        loss.backward()
+        return loss.item(), terms
 
     def state(self) -> dict[str, np.ndarray]:
         """What a checkpoint needs beside the embedder's weights to go on after an epoch."""
@@ -117,12 +125,16 @@ class Stage:
     def _backbone_output(self, batch: np.ndarray, chance: np.random.Generator) -> paddle.Tensor:
         if self._features is not None:
             return paddle.to_tensor(self._features[batch])
-        size = self.embedder.architecture.image_size
-        pixels = augment(self._table.images[self._rows[batch]], size, self.config.augmentation, chance)
+        pixels = self._pixels(batch, chance)
         if self.frozen_backbone:
             with paddle.no_grad():
-                return self.embedder.features(paddle.to_tensor(pixels))
-        return self.embedder.features(paddle.to_tensor(pixels))
+                return self.embedder.features(pixels)
+        return self.embedder.features(pixels)
+
+    def _pixels(self, batch: np.ndarray, chance: np.random.Generator) -> paddle.Tensor:
+        """The batch's images, augmented: [N, C, S, S], 0..255."""
+        size = self.embedder.architecture.image_size
+        return paddle.to_tensor(augment(self._table.images[self._rows[batch]], size, self.config.augmentation, chance))
 
     def _trained_layers(self) -> list[paddle.nn.Layer]:
         """The embedder's layers that learn in this stage."""

@@ -9,8 +9,8 @@ from ppfsl.data.episodes import EpisodeSampler, group_by_class
 from ppfsl.data.table import ImageTable
 from ppfsl.distances import normalized
 from ppfsl.errors import UserError
-from ppfsl.evaluation import evaluate
-from ppfsl.inference.engine import embed
+from ppfsl.evaluation import Gather, evaluate
+from ppfsl.inference.engine import embed, pixels_of
 from ppfsl.methods.base import Learner, Method
 from ppfsl.methods.class_mean import ClassMean
 from ppfsl.randomness import generator
@@ -57,6 +57,18 @@ class Validation:
             frozen_backbone: whether the backbone is the same at every call, so that its output is computed once.
             method: what labels the queries; its layer is left in evaluation mode. None: class means.
         """
+        if method is not None and method.layer is not None:
+            method.layer.eval()
+        judge: Method = method or ClassMean()
+        gather = self._gather(judge, embedder, frozen_backbone)
+        with paddle.no_grad():
+            return evaluate(judge, gather, self._episodes, np.unique(self._labels)).accuracy
+
+    def _gather(self, judge: Method, embedder: Embedder, frozen_backbone: bool) -> Gather:
+        """How the method gets at what it works on."""
+        if judge.inputs == "image":
+            size = embedder.architecture.image_size
+            return lambda places: pixels_of(self._table, self._rows[places], size)
         if frozen_backbone:
             if self._features is None:
                 self._features = embed(embedder, self._table.images, self._rows, "features")
@@ -65,9 +77,5 @@ class Validation:
         else:
             self._features = None
             projected = embed(embedder, self._table.images, self._rows, "projected")
-        if method is not None and method.layer is not None:
-            method.layer.eval()
-        judge: Method = method or ClassMean()
         vectors = normalized(projected) if judge.inputs == "embedding" else projected
-        with paddle.no_grad():
-            return evaluate(judge, vectors.__getitem__, self._episodes, np.unique(self._labels)).accuracy
+        return vectors.__getitem__

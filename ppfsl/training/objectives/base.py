@@ -17,7 +17,7 @@ LossAndTerms = tuple[paddle.Tensor, dict[str, float]]
 
 
 class Objective(Protocol):
-    """One way of training the embedder."""
+    """One way of training the embedder: by a loss of what it makes of a batch, or by gradients that it adds itself."""
 
     @property
     def head(self) -> nn.Layer | None:
@@ -41,6 +41,14 @@ class Objective(Protocol):
         """Positions of each batch's images among the base images: a pure function of seed, epoch and steps."""
         ...
 
+    def complaint(self, means: dict[str, float]) -> str | None:
+        """What the means of an epoch's loss and terms say is going wrong, or None."""
+        ...
+
+
+class ByLoss(Objective, Protocol):
+    """By a loss."""
+
     def loss(self, projected: paddle.Tensor, labels: paddle.Tensor, chance: np.random.Generator) -> LossAndTerms:
         """The loss of a batch and its parts as plain numbers.
 
@@ -49,10 +57,6 @@ class Objective(Protocol):
             labels: int64 [N], 0..classes - 1.
             chance: random numbers of this batch.
         """
-        ...
-
-    def complaint(self, means: dict[str, float]) -> str | None:
-        """What the means of an epoch's loss and terms say is going wrong, or None."""
         ...
 
 

@@ -1,26 +1,27 @@
 """From a stage's `objective` keys to the objective."""
 
-import math
-
 import numpy as np
 
 from ppfsl import config as keys
+from ppfsl.backbones.embedder import Embedder
 from ppfsl.errors import UserError
-from ppfsl.training.objectives.base import Objective
+from ppfsl.methods.build import build_task_learner
+from ppfsl.training.objectives.base import ByLoss
 from ppfsl.training.objectives.cosine import Cosine
 from ppfsl.training.objectives.cross_entropy import CrossEntropy
 from ppfsl.training.objectives.episodic import Episodic
 from ppfsl.training.objectives.pairs import Contrastive, Siamese
+from ppfsl.training.objectives.tasks import Tasks
 from ppfsl.training.objectives.triplet import Triplet
 
 
-def build_objective(config: keys.Objective, labels: np.ndarray, shape: tuple[int, int, int], seed: int) -> Objective:
+def build_objective(config: keys.Objective, labels: np.ndarray, embedder: Embedder, seed: int) -> ByLoss | Tasks:
     """The objective of a configuration.
 
     Args:
         config: which one.
         labels: int64 [N], 0..classes - 1, of the base images.
-        shape: (channels, height, width) of the embedder's output before normalisation.
+        embedder: what is to be trained.
         seed: a non-negative integer, the stage's own.
 
     Raises:
@@ -30,7 +31,7 @@ def build_objective(config: keys.Objective, labels: np.ndarray, shape: tuple[int
     if classes < 2:
         raise UserError(f"training needs two base classes, but there are {classes}; change data.split or split_ratio")
     if isinstance(config, keys.CrossEntropyConfig):
-        return CrossEntropy(config, labels, math.prod(shape), seed)
+        return CrossEntropy(config, labels, embedder.dim, seed)
     if isinstance(config, keys.CosineConfig):
         return Cosine(config, labels, seed)
     if isinstance(config, keys.TripletConfig):
@@ -38,5 +39,7 @@ def build_objective(config: keys.Objective, labels: np.ndarray, shape: tuple[int
     if isinstance(config, keys.ContrastiveConfig):
         return Contrastive(config, labels, seed)
     if isinstance(config, keys.SiameseConfig):
-        return Siamese(config, labels, math.prod(shape), seed)
-    return Episodic(config, labels, shape, seed)
+        return Siamese(config, labels, embedder.dim, seed)
+    if isinstance(config, keys.TaskConfig):
+        return Tasks(config, build_task_learner(config, embedder, seed), labels, seed)
+    return Episodic(config, labels, embedder.map_shape, seed)

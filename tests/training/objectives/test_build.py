@@ -1,5 +1,6 @@
 """From `objective` keys to objectives, and what is true of all of them."""
 
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -29,6 +30,7 @@ CLASSES = {"classes_per_batch": 3, "images_per_class": 3}
 EPISODES = {"way": 3, "shot": 2, "query": 2}
 SHAPE = (2, 3, 3)
 
+EMBEDDER: Any = SimpleNamespace(dim=18, map_shape=SHAPE)
 KINDS: dict[str, dict[str, Any]] = {
     "cross_entropy": {"name": "cross_entropy", "batch_size": 8},
     "cosine": {"name": "cosine", "triples": 4},
@@ -60,7 +62,7 @@ def keys(kind: str) -> Any:
 
 
 def build(kind: str, seed: int = 0, labels: np.ndarray = LABELS) -> Objective:
-    return build_objective(keys(kind), labels, SHAPE, seed)
+    return build_objective(keys(kind), labels, EMBEDDER, seed)
 
 
 def batch_of(objective: Objective) -> tuple[paddle.Tensor, paddle.Tensor]:
