@@ -9,7 +9,6 @@ import paddle
 from paddle import Tensor
 
 from ppfsl.exchange import Exchange
-from ppfsl.exchange import native as _native
 
 _thread = threading.local()
 
@@ -20,6 +19,7 @@ def first_rows_statistics(rows: int) -> Iterator[None]:
 
     Their mean and variance (divided by their count) serve the whole batch and go into the running statistics, so that
     the other rows do not influence each other. Exact first and second derivatives; contexts nest, the innermost counts.
+    Batch norm that normalises by its running statistics is none of this context's business.
     """
     before = getattr(_thread, "rows", None)
     _thread.rows = rows
@@ -40,12 +40,8 @@ def _batch_norm(
     momentum: float,
     epsilon: float,
     layout: str,
-    use_global_stats: bool,
-    trainable_statistics: bool,
+    *_: bool,
 ) -> tuple[Any, ...]:
-    if use_global_stats or (is_test and not trainable_statistics):
-        settings = (is_test, momentum, epsilon, layout, use_global_stats, trainable_statistics)
-        return _native["batch_norm"](x, running_mean, running_variance, weight, bias, *settings)
     last = layout == "NHWC" or x.ndim == 2
     axes = [axis for axis in range(x.ndim) if axis != (x.ndim - 1 if last else 1)]
     column = [1 if axis in axes else x.shape[axis] for axis in range(x.ndim)]
@@ -64,8 +60,9 @@ def _batch_norm(
     return y, running_mean, running_variance, None, None, None
 
 
-def _wanted(*_: Any, **__: Any) -> bool:
-    return bool(paddle.in_dynamic_mode())
+def _wanted(*arguments: Any) -> bool:
+    is_test, *_, use_global_stats, trainable_statistics = arguments[5:]
+    return paddle.in_dynamic_mode() and not use_global_stats and (not is_test or trainable_statistics)
 
 
 _exchange = Exchange({"batch_norm": _batch_norm}, _wanted, rank=2)

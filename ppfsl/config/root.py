@@ -64,16 +64,22 @@ class Config(Strict):
 
     def _check_way(self) -> None:
         """A classifier with one output per class serves no episodes with more or fewer classes."""
-        last = self.pretrain[-1].objective if self.pretrain else None
-        if last is None or last.name not in FIXED_WAY or not isinstance(last, Episodes):
-            return
-        ways = {"validation.way": self.validation.way}
-        if any(adaptation.name == last.name for adaptation in self.adaptations):
-            ways |= {"evaluation.way": self.evaluation.way}
-            if self.evaluation.support_set.way is not None:
-                ways |= {"evaluation.support_set.way": self.evaluation.support_set.way}
-        for key, way in ways.items():
-            if way != last.way:
-                raise ValueError(
-                    f"{key} is {way}, but {last.name} is trained {last.way}-way and serves no other; make them equal"
-                )
+        wanted = self.evaluation.support_set
+        evaluated = {
+            "evaluation.way": self.evaluation.way,
+            "evaluation.support_set.way": wanted.way,
+            "the number of evaluation.support_set.classes": None if wanted.classes is None else len(wanted.classes),
+        }
+        for index, stage in enumerate(self.pretrain):
+            objective, last = stage.objective, index == len(self.pretrain) - 1
+            if objective.name not in FIXED_WAY or not isinstance(objective, Episodes):
+                continue
+            ways: dict[str, int | None] = {"validation.way": self.validation.way}
+            if last and any(adaptation.name == objective.name for adaptation in self.adaptations):
+                ways |= evaluated
+            for key, way in ways.items():
+                if way is not None and way != objective.way:
+                    raise ValueError(
+                        f"{key} is {way}, but {objective.name} is trained {objective.way}-way and serves no other; "
+                        "make them equal"
+                    )

@@ -40,10 +40,9 @@ class Anil:
         """weight - lr * gradient, for every episode.
 
         Raises:
-            ValueError: when the episodes have another way than training had.
+            UserError: when the episodes have another way than training had.
         """
-        if support.way != self.layer.arguments["way"]:
-            raise ValueError(f"a {self.layer.arguments['way']}-way classifier cannot serve {support.way}-way episodes")
+        self.layer.check_way(support.way)
         episodes, images, _ = support.inputs.shape
         weight = self.layer.linear.weight.unsqueeze(0).expand([episodes, -1, -1])
         bias = self.layer.linear.bias.reshape([1, 1, -1]).expand([episodes, -1, -1])

@@ -72,7 +72,7 @@ class Method(Protocol):
 
     @property
     def transductive(self) -> bool:
-        """Whether it looks at the unlabelled queries while it adapts."""
+        """Whether an answer depends on the other queries: it adapts to them unlabelled, or normalises them together."""
         ...
 
     def adapt(self, support: Support) -> Classifier:

@@ -67,17 +67,16 @@ class GradientBased:
 
     @property
     def transductive(self) -> bool:
-        """Whether the other queries of its episode influence an answer, here by their mean and variance."""
+        """Whether an answer depends on the other queries of its episode, here by their mean and variance."""
         return self.batch_norm == "transductive"
 
     def adapt(self, support: Support) -> Classifier:
         """Adapt to each of the episodes, one after another; gradients of first order suffice.
 
         Raises:
-            ValueError: when the episodes have another way than training had.
+            UserError: when the episodes have another way than training had.
         """
-        if support.way != self.layer.arguments["way"]:
-            raise ValueError(f"a {self.layer.arguments['way']}-way classifier cannot serve {support.way}-way episodes")
+        self.layer.check_way(support.way)
         weights = []
         with paddle.enable_grad(), mode(self.network, self.batch_norm):
             for number, images in zip(support.numbers.tolist(), support.inputs, strict=True):

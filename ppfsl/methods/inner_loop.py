@@ -1,5 +1,6 @@
 """Gradient steps on a task's support set, whose result may keep the graph of every step."""
 
+import math
 from collections.abc import Callable, Mapping
 
 import numpy as np
@@ -19,8 +20,8 @@ def sgd(
     Args:
         loss: of the support set with given weights.
         weights: where to start.
-        steps: how many; 0 returns the weights.
-        rates: one step size for all, or one per number of each weight.
+        steps: how many.
+        rates: one step size for all, or one per number of each weight, under the weights' names.
         create_graph: whether the result can be differentiated by `weights` and `rates` (second order); else the result
             is leaves.
     """
@@ -62,9 +63,9 @@ def adam(
 def minibatches(images: int, size: int, steps: int, chance: np.random.Generator) -> np.ndarray:
     """Which of the support images each step takes: positions, int64 [steps, min(size, images)].
 
-    The steps go through one shuffled order after another, so that all images are taken about equally often.
+    The steps go through one shuffled order after another, so that none is taken twice more often than another.
     """
     size = min(size, images)
-    rounds = -(-steps * size // images)
-    order = np.concatenate([chance.permutation(images) for _ in range(max(rounds, 1))])
+    rounds = math.ceil(steps * size / images)
+    order = np.concatenate([chance.permutation(images) for _ in range(rounds)])
     return order[: steps * size].reshape(steps, size)

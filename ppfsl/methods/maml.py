@@ -18,7 +18,7 @@ from ppfsl.methods.task_network import Weights, keep_statistics, query_logits
 
 @dataclass(frozen=True)
 class Maml(GradientBased):
-    """Plain gradient steps, from weights from which they go far.
+    """Gradient steps of one size over the whole support set.
 
     Attributes:
         order: 2 or 1, in training.
@@ -36,12 +36,16 @@ class Maml(GradientBased):
         create_graph: bool,
         chance: np.random.Generator,
     ) -> Weights:
-        """Steps of size `lr`, each over the whole support set."""
+        """Steps of the sizes `rates`, each over the whole support set."""
 
         def loss(weights: Weights) -> paddle.Tensor:
             return self.support_loss(weights, images, labels, create_graph)
 
-        return sgd(loss, weights, self.steps, self.lr, create_graph)
+        return sgd(loss, weights, self.steps, self.rates(), create_graph)
+
+    def rates(self) -> float | dict[str, paddle.Tensor]:
+        """The step size, or one for every number of every weight, in the weights' shapes."""
+        return self.lr
 
     def learn(self, task: Task, share: float, epoch: int) -> tuple[float, float]:
         """The gradient of the queries' loss by the first weights, or by the adapted ones (order 1)."""

@@ -2,15 +2,16 @@
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any, Literal
+from typing import Any
 
 import paddle
 from paddle import nn
 
 from ppfsl.autodiff import call_with_statistics, first_rows_statistics
 from ppfsl.backbones.embedder import Embedder
+from ppfsl.config.objectives import BatchNormMode
+from ppfsl.errors import UserError
 
-BatchNormMode = Literal["transductive", "support_statistics", "running"]
 Weights = dict[str, paddle.Tensor]
 
 
@@ -24,7 +25,8 @@ class TaskHead(nn.Layer):
         steps: of the inner loop in training.
         lr: of the inner loop in training; what learned step sizes start at.
         batch_norm: the mode in training.
-        rates: learned step sizes: how many numbers each of the network's weights has, by name; None: `lr` for all.
+        rates: learned step sizes: how many numbers each of the network's weights has, by name, in any order; None: no
+            such sizes.
     """
 
     def __init__(
@@ -45,17 +47,27 @@ class TaskHead(nn.Layer):
             "steps": steps,
             "lr": lr,
             "batch_norm": batch_norm,
-            "rates": None if rates is None else dict(rates),
+            # In an order that JSON's sorted keys keep: the sizes are told apart by their places alone.
+            "rates": None if rates is None else dict(sorted(rates.items())),
         }
         self.linear = nn.Linear(dim, way)
         constant = nn.initializer.Constant(lr)
         # Flat, so that nobody takes them for weights and draws them at random.
-        flat = [self.create_parameter([size], default_initializer=constant) for size in (rates or {}).values()]
-        self.rates = nn.ParameterList(flat)
+        sizes = (self.arguments["rates"] or {}).values()
+        self.rates = nn.ParameterList(self.create_parameter([size], default_initializer=constant) for size in sizes)
 
-    def forward(self, projected: paddle.Tensor) -> paddle.Tensor:
-        """[N, dim] -> logits [N, way]."""
-        return self.linear(projected)
+    def check_way(self, way: int) -> None:
+        """Raise when episodes have another number of classes than those of training.
+
+        Raises:
+            UserError: saying so.
+        """
+        trained = self.arguments["way"]
+        if way != trained:
+            raise UserError(
+                f"{self.arguments['method']} was trained {trained}-way and serves no {way}-way episodes; "
+                f"evaluate with {trained} classes, in evaluation.way and in the support set"
+            )
 
 
 class TaskNetwork(nn.Layer):
@@ -87,7 +99,7 @@ def copies(weights: Mapping[str, paddle.Tensor]) -> Weights:
 
 
 def logits(network: TaskNetwork, weights: Weights, images: paddle.Tensor) -> paddle.Tensor:
-    """With such weights, and the network's mode; its running statistics stay."""
+    """Logits [N, way] with such weights, in the network's present mode; its running statistics stay."""
     return call_with_statistics(network, weights, images)[0]
 
 
@@ -101,11 +113,12 @@ def query_logits(
     """The logits of a task's queries [Q, way], and the running statistics that batch norm would have afterwards.
 
     Args:
-        network: in training mode, or, for `running`, in evaluation mode where the statistics are to be used.
+        network: in training mode; for `running` on novel classes in evaluation mode. (Base classes are trained on in
+            training mode, where `running` is the same as `transductive` and gathers the statistics.)
         weights: the task's.
-        support: [S, C, H, W].
-        queries: [Q, C, H, W].
-        batch_norm: whose mean and variance count: the queries' own, the support images', or the running ones.
+        support: pixels [S, C, H, W] in 0..255.
+        queries: pixels [Q, C, H, W] in 0..255.
+        batch_norm: whose mean and variance count: the queries' own, the support images', or what the mode says.
     """
     if batch_norm != "support_statistics":
         return call_with_statistics(network, weights, queries)
@@ -127,7 +140,7 @@ def mode(network: TaskNetwork, batch_norm: BatchNormMode) -> Iterator[None]:
 
 
 def keep_statistics(network: TaskNetwork, statistics: Mapping[str, paddle.Tensor]) -> None:
-    """Make the running statistics of a call the network's own."""
+    """Make the running statistics of a call the network's own; other buffers of the call are left out."""
     own = dict(network.named_parameters())
     with paddle.no_grad():
         for name, value in statistics.items():

@@ -79,7 +79,8 @@ def _accuracies(rows: Sequence[Row], reference: dict[str, Any], kind: str) -> It
                     str(about.reported.get(name, "")),
                 )
             ]
-            line = [about.title, wording.cell(adaptation), *cells, f"{about.minutes:g}"]
+            said = wording.adaptation(next(e for e in mine if e["adaptation"] == adaptation))
+            line = [about.title, said, *cells, f"{about.minutes:g}"]
             yield "| " + " | ".join(line) + " |"
 
 

@@ -27,11 +27,11 @@ _HEAD = """# Results
 
 Written by `python tools/make_tables.py` from the result files below `results/`; every section gives the command that
 makes it again. Accuracies are in percent, ± half the 95 % interval over episodes (1.96 x standard deviation /
-sqrt(episodes)), in percentage points. Inductive and transductive rows never share a table: a transductive method sees
-the unlabelled queries while it adapts. "Against" is the mean difference to the section's first row of the same task on
-the same episodes, with its paired 95 % interval; in tables of several runs, to the first run. "Reported" is what the
-method's own paper has. Batch norm is in evaluation mode throughout. Everything that was
-chosen was chosen on validation classes.
+sqrt(episodes)), in percentage points. Inductive and transductive rows never share a table: a transductive method's
+answers depend on the other unlabelled queries of an episode. "Against" is the mean difference to the section's first
+row of the same task on the same episodes, with its paired 95 % interval; in tables of several runs, to the first run.
+"Reported" is what the method's own paper has. Batch norm is in evaluation mode but where a row says otherwise.
+Everything that was chosen was chosen on validation classes.
 """
 
 
@@ -136,7 +136,7 @@ def _table(rows: Sequence[Evaluation], all_rows: Sequence[Evaluation]) -> Iterat
     for row in sorted(rows, key=lambda row: (row["way"], row["shot"])):
         first = next(other for other in all_rows if same_questions(other, row))
         yield (
-            f"| {row['way']} | {row['shot']} | {row['part']} | {wording.cell(row['adaptation'])} "
+            f"| {row['way']} | {row['shot']} | {row['part']} | {wording.adaptation(row)} "
             f"| {100 * row['accuracy']:.2f} ± {100 * row['ci95']:.2f} | {_against(row, first)} | {row['episodes']} |"
         )
 

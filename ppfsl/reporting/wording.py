@@ -17,6 +17,12 @@ def cell(text: object) -> str:
     return printable(text).replace("|", "\\|")
 
 
+def adaptation(evaluation: Evaluation) -> str:
+    """The adaptation for a cell of a Markdown table, with the mode of batch norm where that is an unusual one."""
+    mode = evaluation.get("batch_norm", "eval")
+    return cell(evaluation["adaptation"]) + ("" if mode == "eval" else f" (batch norm: {mode.replace('_', ' ')})")
+
+
 def task(evaluation: Evaluation) -> str:
     """What was asked, such as "5-way 1-shot"."""
     return f"{evaluation['way']}-way {evaluation['shot']}-shot"
@@ -40,7 +46,7 @@ def episodes(evaluation: Evaluation) -> str:
 
 
 def kind(evaluation: Evaluation) -> str:
-    """Either "transductive" (the method looked at the unlabelled queries) or "inductive"."""
+    """Either "transductive" (the queries influence one another's answers) or "inductive"."""
     return "transductive" if evaluation["transductive"] else "inductive"
 
 
