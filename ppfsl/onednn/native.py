@@ -18,9 +18,13 @@ def fast_operators() -> AbstractContextManager[None]:
     """Within this context, and in this thread alone, networks on a CPU run on oneDNN, forward and backward.
 
     Replaced are convolutions (grouped and depthwise ones too), batch norms over a batch's own statistics and max
-    poolings of float32 maps [N, C, H, W]; ReLUs and sums between them keep their layout. The results are Paddle's but
-    for the last bits (the order of summation), and can be differentiated once; gradients may be taken outside of the
-    context. Where `twice_differentiable_operators` holds too, that one counts. Contexts nest.
+    poolings of float32 maps [N, C, H, W]; ReLUs and sums by `paddle.add` between them keep their layout. The results
+    are Paddle's but for the last bits (the order of summation), and can be differentiated once; gradients may be taken
+    outside of the context. Where `twice_differentiable_operators` holds too, that one counts. Contexts nest.
+
+    Two limits are those of Paddle's `PyLayer`: a graph serves `backward()` once, even with `retain_graph=True` (a
+    second time ends the process), and `paddle.grad` of some inputs of an operator is refused where others need a
+    gradient too.
     """
     return _exchange()
 
