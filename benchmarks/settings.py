@@ -21,3 +21,16 @@ NETWORKS = {
 }
 STEPS = 6
 """Training steps of each process; the fastest counts."""
+
+
+class TaskSetting(NamedTuple):
+    """A MAML task on Conv4 with 64 channels, 28 px."""
+
+    way: int = 5
+    queries: int = 25
+    inner_lr: float = 0.4
+
+
+TASK = TaskSetting()
+TASKS = 10
+"""Tasks of each process; the fastest counts."""

@@ -13,7 +13,7 @@ from ppfsl.backbones.weights import load_pretrained, load_strictly
 from ppfsl.config import Config
 from ppfsl.config_file import to_yaml
 from ppfsl.data.class_split import part_images
-from ppfsl.data.datasets import open_split, open_table
+from ppfsl.data.datasets import check_split, open_split, open_table
 from ppfsl.data.support_set import save_support_set
 from ppfsl.data.table import ImageTable
 from ppfsl.errors import UserError
@@ -79,6 +79,7 @@ def run(config: Config, name: str, checkpoint: Path | None = None) -> Path:
 
 def open_data(config: Config) -> Data:
     """The image table, its split, and the evaluated part's images."""
+    check_split(config.data)  # decoding may take minutes
     table = open_table(config.data)
     split = open_split(config.data, table)
     return Data(table, split, part_images(table, split, config.evaluation.part))

@@ -24,7 +24,7 @@ from ppfsl.methods.gradient_based import GradientBased
 from ppfsl.methods.similarity import Similarity
 from ppfsl.runtime import git_revision
 from ppfsl.subject import Data, Subject, Trained
-from ppfsl.verification import Pairs, choose_threshold, draw_pairs, verify
+from ppfsl.verification import Pairs, choose_threshold, draw_pairs, draw_sets, verify
 from ppfsl.version import __version__
 
 
@@ -69,7 +69,8 @@ def episode_sampler(config: Config, data: Data, shot: int) -> EpisodeSampler:
         UserError: when the data cannot serve them.
     """
     wanted = config.evaluation
-    return EpisodeSampler(data.rows, data.table.labels[data.rows], wanted.way, shot, wanted.query, wanted.seed)
+    labels = data.table.labels[data.rows]
+    return EpisodeSampler(data.rows, labels, wanted.way, shot, wanted.query, wanted.seed, part=wanted.part)
 
 
 def check_verification(config: Config, data: Data) -> None:
@@ -85,37 +86,44 @@ def check_verification(config: Config, data: Data) -> None:
             f"verification chooses its threshold on validation classes, but split {data.split.name} has none; "
             "set verification to null or choose another split"
         )
-    _pairs(config, data, "validation")
-    _pairs(config, data, config.evaluation.part)
+    _pairs(config, data)
 
 
-def _pairs(config: Config, data: Data, part: PartName) -> tuple[np.ndarray, Pairs]:
-    """The images of a part, and pairs of them."""
+def _pairs(config: Config, data: Data) -> list[tuple[PartName, np.ndarray, Pairs]]:
+    """What the threshold is chosen on, and what it is judged on: a part, its images, and pairs of them.
+
+    The latter are other pairs even where they are of the same images.
+    """
     assert config.verification is not None
-    rows = part_images(data.table, data.split, part)
-    return rows, draw_pairs(data.table.labels[rows], config.verification.pairs, config.verification.seed, part)
+    wanted = config.verification
+    parts: tuple[PartName, PartName] = ("validation", config.evaluation.part)
+    rows = [part_images(data.table, data.split, part) for part in parts]
+    labels = [data.table.labels[images] for images in rows]
+    if config.evaluation.part == "validation":
+        pairs = draw_sets(labels[0], wanted.pairs, 2, wanted.seed, "validation")
+    else:
+        pairs = [draw_pairs(of, wanted.pairs, wanted.seed, part) for part, of in zip(parts, labels, strict=True)]
+    return list(zip(parts, rows, pairs, strict=True))
 
 
 def verification(config: Config, data: Data, trained: Trained) -> dict[str, Any]:
     """How well a run tells pairs of evaluated classes apart, at the threshold that is best on validation classes."""
     assert config.verification is not None
     similarity = Similarity.of(trained.layer)
-    scores, same = {}, {}
-    part = config.evaluation.part
-    for which in dict.fromkeys(("validation", part)):
-        rows, pairs = _pairs(config, data, which)
+    scored = []
+    for part, rows, pairs in _pairs(config, data):
         shown = np.unique(np.concatenate([pairs.left, pairs.right]))
-        what = f"verification, {which} images"
+        what = f"verification, {part} images"
         projected = embed(trained.embedder, data.table.images, rows[shown], "projected", progress=what)
         left, right = (projected[np.searchsorted(shown, side)] for side in (pairs.left, pairs.right))
-        scores[which], same[which] = similarity(left, right), pairs.same
-    threshold = choose_threshold(scores["validation"], same["validation"])
+        scored.append((similarity(left, right), pairs.same))
+    choosing, judged = scored
     return {
-        "part": part,
+        "part": config.evaluation.part,
         "similarity": similarity.name,
         "threshold_part": "validation",
         "seed": config.verification.seed,
-        **verify(scores[part], same[part], threshold).to_json(),
+        **verify(*judged, choose_threshold(*choosing)).to_json(),
     }
 
 
@@ -139,7 +147,8 @@ def write_results(
     rows, old_pairs = _old_results(path)
     result = _header(config, name, data, subject)
     common = [_evaluated_on(data, subject), config.seed, result["versions"]]
-    pairs_fingerprint = _fingerprint([*common, config.evaluation.part, repr(config.verification)])
+    verified = [*_chosen_on(config, data), config.evaluation.part, repr(config.verification)]
+    pairs_fingerprint = _fingerprint([*common, *verified])
     if config.verification is not None and old_pairs.get("fingerprint") == pairs_fingerprint:
         result["verification"] = old_pairs
     plan = []
@@ -183,6 +192,13 @@ def _evaluated_on(data: Data, subject: Subject) -> str:
         for tensor in subject.trained.layer.state_dict().values():
             digest.update(tensor.numpy().tobytes())
     return digest.hexdigest()
+
+
+def _chosen_on(config: Config, data: Data) -> list[Any]:
+    """What says which images choose verification's threshold: the table's hash stands for their pixels and labels."""
+    if config.verification is None:
+        return []
+    return [data.table.hash, part_images(data.table, data.split, "validation").tolist()]
 
 
 def _facts(

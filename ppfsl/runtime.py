@@ -11,7 +11,7 @@ from ppfsl.errors import UserError
 
 
 def prepare(threads: int) -> None:
-    """Set the number of threads, and silence Paddle's remarks on its own installation; call before importing Paddle.
+    """Set the number of threads, and silence remarks of Paddle and Pillow; call before importing Paddle.
 
     An `OMP_NUM_THREADS` that the user has set wins. On Linux with glibc, freed memory stays with the process
     (`keep_freed_memory`).
@@ -20,7 +20,9 @@ def prepare(threads: int) -> None:
     os.environ.setdefault("OMP_NUM_THREADS", str(threads))
     os.environ.setdefault("FLAGS_cudnn_deterministic", "True")
     os.environ.setdefault("GLOG_minloglevel", "2")
-    for remark in ("No ccache found", "When training, we now always track"):
+    # Paddle's are on its own installation; Pillow's on pictures that ppfsl then refuses by itself. Filters belong to
+    # the process: they cannot be set around the opening of a picture, which happens in several threads at once.
+    for remark in ("No ccache found", "When training, we now always track", r"Image size \(\d+ pixels\) exceeds limit"):
         warnings.filterwarnings("ignore", message=remark)
 
 

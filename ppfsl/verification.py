@@ -87,14 +87,25 @@ def draw_pairs(labels: np.ndarray, count: int, seed: int, purpose: str = "pairs"
     Raises:
         UserError: when there are not two classes, no class has two images, or there are not so many different pairs.
     """
+    (pairs,) = draw_sets(labels, count, 1, seed, purpose)
+    return pairs
+
+
+def draw_sets(labels: np.ndarray, count: int, sets: int, seed: int, purpose: str = "pairs") -> list[Pairs]:
+    """Sets of `count` pairs each, drawn as by `draw_pairs`; no pair is in two of them.
+
+    Raises:
+        UserError: as `draw_pairs`.
+    """
     if count < 2:
         raise ValueError(f"count must be at least 2, one pair of each kind, not {count}")
     rows = list(group_by_class(np.arange(len(labels)), np.asarray(labels)).values())
     sizes = np.asarray([len(group) for group in rows], dtype=np.int64)
-    _check_enough(sizes, count)
+    _check_enough(sizes, count, sets)
     rng = generator(seed, "verification", purpose)
-    left, right = np.empty(count, dtype=np.int64), np.empty(count, dtype=np.int64)
-    same = np.arange(count) < (count + 1) // 2
+    of_one, total = (count + 1) // 2, sets * count  # pairs of one class in each set, pairs in all
+    left, right = np.empty(total, dtype=np.int64), np.empty(total, dtype=np.int64)
+    same = np.arange(total) < sets * of_one
 
     within = sizes * (sizes - 1) // 2  # pairs in each class
     place = 0
@@ -105,31 +116,35 @@ def draw_pairs(labels: np.ndarray, count: int, seed: int, purpose: str = "pairs"
 
     first, second = _unordered(np.arange(len(rows) * (len(rows) - 1) // 2))  # every two classes
     between = sizes[first] * sizes[second]  # pairs between them
-    for cell, taken in _spread(between, count - place, rng):
+    for cell, taken in _spread(between, total - place, rng):
         a, b = first[cell], second[cell]
         i, j = np.divmod(rng.choice(int(between[cell]), taken, replace=False), sizes[b])
         left[place : place + taken], right[place : place + taken] = rows[a][i], rows[b][j]
         place += taken
 
-    swapped = rng.random(count) < 0.5
+    swapped = rng.random(total) < 0.5
     left, right = np.where(swapped, right, left), np.where(swapped, left, right)
-    order = rng.permutation(count)
-    return Pairs(left[order], right[order], same[order])
+    order = rng.permutation(total)
+    kinds = [np.split(np.flatnonzero(same[order] == kind), sets) for kind in (True, False)]
+    chosen = (order[np.sort(np.concatenate(places))] for places in zip(*kinds, strict=True))
+    return [Pairs(left[places], right[places], same[places]) for places in chosen]
 
 
-def _check_enough(sizes: np.ndarray, count: int) -> None:
-    """Raise unless classes of these sizes have `count` pairs, half of each kind."""
+def _check_enough(sizes: np.ndarray, count: int, sets: int) -> None:
+    """Raise unless classes of these sizes have so many sets of `count` pairs, half of each kind."""
     if len(sizes) < 2:
         raise UserError(f"verification needs images of two classes, but there are {len(sizes)}; add another class")
     of_one = int((sizes * (sizes - 1) // 2).sum())
     of_two = (int(sizes.sum()) ** 2 - int((sizes**2).sum())) // 2
     if not of_one:
         raise UserError("verification needs a class with two images, but every class has one; add images")
-    most = min(2 * of_one, 2 * of_two + 1)
+    most = min(2 * (of_one // sets), 2 * (of_two // sets) + 1)
     if count > most:
+        wanted = f"{count} pairs" if sets == 1 else f"{sets} sets of {count} pairs"
+        fewer = f"lower verification.pairs to {most} or less, or " if most > 1 else ""
         raise UserError(
             f"{sizes.sum()} images of {len(sizes)} classes have {of_one} pairs of one class and {of_two} of two, "
-            f"too few for {count} pairs, half of each; lower verification.pairs to {most} or less, or add images"
+            f"too few for {wanted}, half of each; {fewer}add images"
         )
 
 

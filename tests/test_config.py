@@ -336,6 +336,31 @@ def adaptation(name: str, **changes: Any) -> dict[str, Any]:
         (objective("relation", width=0), "pretrain.0.objective.width: input should be greater than or equal to 1"),
         (objective("relation", hidden=0), "pretrain.0.objective.hidden: input should be greater than or equal to 1"),
         (objective("meta_baseline", scale=0), "pretrain.0.objective.scale: input should be greater than 0, not 0"),
+        (objective("anil", inner_steps=0), "objective.inner_steps: input should be greater than or equal to 1, not 0"),
+        (objective("anil", inner_lr=0), "pretrain.0.objective.inner_lr: input should be greater than 0, not 0"),
+        (objective("maml", order=3), "pretrain.0.objective.order: input should be 1 or 2, not 3"),
+        (objective("maml", first_order_epochs=-1), "objective.first_order_epochs: input should be greater than or equ"),
+        (objective("maml", inner_steps=0), "objective.inner_steps: input should be greater than or equal to 1, not 0"),
+        (objective("maml", inner_lr=-1), "pretrain.0.objective.inner_lr: input should be greater than 0, not -1"),
+        (objective("maml", batch_norm="eval"), "batch_norm: input should be 'transductive', 'support_statistics' or "),
+        (objective("maml", way=1), "pretrain.0.objective.way: input should be greater than or equal to 2, not 1"),
+        (objective("meta_sgd", inner_lr=0), "pretrain.0.objective.inner_lr: input should be greater than 0, not 0"),
+        (objective("meta_sgd", order=1), "unknown key 'pretrain.0.objective.order'"),
+        (objective("reptile", inner_batch=0), "objective.inner_batch: input should be greater than or equal to 1, not"),
+        (objective("reptile", shot=0), "pretrain.0.objective.shot: input should be greater than or equal to 1, not 0"),
+        (adaptation("anil", steps=0), "adaptations.0.steps: input should be greater than or equal to 1, not 0"),
+        (adaptation("anil", lr=0), "adaptations.0.lr: input should be greater than 0, not 0"),
+        (adaptation("anil", batch_norm="running"), "unknown key 'adaptations.0.batch_norm'"),
+        (adaptation("maml", steps=0), "adaptations.0.steps: input should be greater than or equal to 1, not 0"),
+        (adaptation("maml", lr=0), "adaptations.0.lr: input should be greater than 0, not 0"),
+        (
+            adaptation("maml", batch_norm="eval"),
+            "adaptations.0.batch_norm: input should be 'transductive', 'support_",
+        ),
+        (adaptation("meta_sgd", steps=0), "adaptations.0.steps: input should be greater than or equal to 1, not 0"),
+        (adaptation("meta_sgd", lr=0.1), "unknown key 'adaptations.0.lr'"),
+        (adaptation("reptile", steps=None), "adaptations.0.steps: input should be a valid integer, not None"),
+        (adaptation("reptile", batch=0), "adaptations.0.batch: input should be greater than or equal to 1, not 0"),
         (adaptation("nearest_shot", shots="min"), "adaptations.0.shots: input should be 'max' or 'mean', not 'min'"),
         (adaptation("prototypical", metric="euclidean"), "adaptations.0.metric: input should be 'squared_euclidean'"),
         (adaptation("prototypical", temperature=0), "adaptations.0.temperature: input should be greater than 0, not"),
@@ -414,6 +439,7 @@ def test_keys_that_do_not_go_together_are_named(tmp_path: Path, tree: dict[str, 
         {"name": "matching", "context": "full"},
         {"name": "relation"},
         {"name": "meta_baseline"},
+        {"name": "anil"},
     ],
     ids=lambda own: own["name"],
 )
@@ -426,6 +452,10 @@ TRAINED: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "relation": ({"name": "relation", "label": "other"}, {"name": "relation"}),
     "meta_baseline": ({"name": "meta_baseline"}, {"name": "meta_baseline"}),
     "matching with context: full": ({"name": "matching", "context": "full"}, {"name": "matching", "context": "full"}),
+    "anil": ({"name": "anil", "steps": 3}, {"name": "anil"}),
+    "maml": ({"name": "maml", "batch_norm": "running"}, {"name": "maml", "order": 1}),
+    "meta_sgd": ({"name": "meta_sgd"}, {"name": "meta_sgd"}),
+    "reptile": ({"name": "reptile"}, {"name": "reptile"}),
 }
 
 
@@ -442,6 +472,67 @@ def test_an_adaptation_that_uses_learned_layers_needs_the_last_stage_to_learn_th
     for stages in ([own], [plain, own]):
         tree = {"pretrain": stages, "adaptations": [{"name": "class_mean"}, adapting]}
         assert load(tmp_path, tree).adaptations[1].name == adapting["name"]
+
+
+WHOLE = ("maml", "meta_sgd", "reptile")  # adapt all of a network
+
+
+@pytest.mark.parametrize("trainable", ["last_block", "projection", "head"])
+@pytest.mark.parametrize("name", WHOLE)
+def test_what_adapts_the_whole_network_trains_all_of_it(tmp_path: Path, name: str, trainable: str) -> None:
+    assert mistake(tmp_path, stage(objective={"name": name}, trainable=trainable)) == (
+        f"c.yaml: pretrain.0: trainable: {trainable} does not go with {name}, which adapts the whole network; "
+        "leave it out, or train with anil"
+    )
+    assert load(tmp_path, stage(objective={"name": "anil"}, trainable=trainable)).pretrain[0].trainable == trainable
+
+
+@pytest.mark.parametrize("name", ["anil", *WHOLE])
+def test_a_classifier_of_fixed_way_meets_episodes_of_that_way_alone(tmp_path: Path, name: str) -> None:
+    own, other = {"objective": {"name": name, "way": 4}}, {"objective": {"name": "cosine"}}
+    judged = {"validation": {"way": 4}}
+    alike: dict[str, Any] = {"pretrain": [own], **judged, **adaptation(name), "evaluation": {"way": 4}}
+    assert load(tmp_path, alike).evaluation.way == 4
+    with_set = {**alike, "evaluation": {"way": 4, "support_set": {"way": 4, "shot": 2}}}
+    assert load(tmp_path, with_set).evaluation.support_set.way == 4
+    named = {**alike, "evaluation": {"way": 4, "support_set": {"classes": [3, 1, 5, 8]}}}
+    assert load(tmp_path, named).evaluation.support_set.classes == (3, 1, 5, 8)
+    for changes, key, way in (
+        ({"validation": {"way": 3}}, "validation.way", 3),
+        ({"validation": {}}, "validation.way", 5),
+        ({"evaluation": {}}, "evaluation.way", 5),
+        ({"evaluation": {"way": 4, "support_set": {"way": 6}}}, "evaluation.support_set.way", 6),
+        (
+            {"evaluation": {"way": 4, "support_set": {"classes": [3, 1]}}},
+            "the number of evaluation.support_set.classes",
+            2,
+        ),
+        ({"pretrain": [own, own], "validation": {"way": 3}}, "validation.way", 3),
+    ):
+        assert mistake(tmp_path, {**alike, **changes}) == (
+            f"c.yaml: {key} is {way}, but {name} is trained 4-way and serves no other; make them equal"
+        )
+    # Validation asks a stage's own method, also one whose method nobody evaluates in the end.
+    assert "validation.way is 5, but" in mistake(tmp_path, {"pretrain": [own, other]})
+    # Class means serve any way.
+    assert load(tmp_path, {"pretrain": [own, other], **judged}).evaluation.way == 5
+    assert load(tmp_path, {"pretrain": [own], **judged, "evaluation": {"way": 7}}).evaluation.way == 7
+
+
+def test_settings_of_adaptation_that_are_left_out_are_those_of_training(tmp_path: Path) -> None:
+    for name in ("anil", *WHOLE):
+        tree = {**objective(name), **adaptation(name)}
+        found = load(tmp_path, tree).adaptations[0].model_dump()
+        open_keys = {key for key, value in found.items() if value is None}
+        assert (
+            open_keys
+            == {
+                "anil": {"label", "steps", "lr"},
+                "maml": {"label", "steps", "lr", "batch_norm"},
+                "meta_sgd": {"label", "steps", "batch_norm"},
+                "reptile": {"label", "lr", "batch_norm"},
+            }[name]
+        )
 
 
 @pytest.mark.parametrize("name", ["nearest_shot", "prototypical", "matching", "baseline", "baseline++"])
@@ -475,6 +566,10 @@ def test_resolved_yaml_loads_back_to_the_same_configuration(tmp_path: Path) -> N
             {"objective": {"name": "prototypical", "metric": "cosine", "temperature": 0.1, "way": 20}},
             {"objective": {"name": "matching", "context": "full", "processing_steps": 3}},
             {"objective": {"name": "meta_baseline", "scale": 5.0, "shot": 5}},
+            {"objective": {"name": "anil", "inner_steps": 3, "inner_lr": 0.2}},
+            {"objective": {"name": "maml", "first_order_epochs": 2, "batch_norm": "running"}},
+            {"objective": {"name": "meta_sgd", "inner_lr": 0.2}},
+            {"objective": {"name": "reptile", "inner_batch": 4, "batch_norm": "support_statistics"}},
             {"objective": {"name": "relation", "width": 8, "hidden": 4, "episodes_per_batch": 3}},
         ],
         "adaptations": [
@@ -585,8 +680,60 @@ def test_a_switch_is_no_number() -> None:
             "data: rotations belongs to name: omniglot; leave it out",
         ),
         (adaptation("baseline", scale=4.0), "adaptations.0: scale belongs to name: baseline++; leave it out"),
+        (
+            objective("maml", order=1, first_order_epochs=3),
+            "pretrain.0.objective: first_order_epochs belongs to order: 2; leave it out",
+        ),
     ],
 )
 def test_a_key_that_nothing_reads_is_refused(tree: dict[str, Any], sentence: str) -> None:
     with pytest.raises(UserError, match=re.escape(sentence)):
         parse_config(tree, "x.yaml")
+
+
+@pytest.mark.parametrize(
+    ("objective", "adaptation", "expected"),
+    [
+        (
+            {"name": "prototypical", "metric": "cosine", "temperature": 0.1},
+            {"name": "prototypical"},
+            {"metric": "cosine", "temperature": 0.1},
+        ),
+        (
+            {"name": "prototypical", "metric": "cosine", "temperature": 0.1},
+            {"name": "prototypical", "temperature": 2.0},
+            {"metric": "cosine", "temperature": 2.0},
+        ),
+        (
+            {"name": "matching", "context": "full", "temperature": 0.04},
+            {"name": "matching"},
+            {"context": "full", "temperature": 0.04},
+        ),
+        (
+            {"name": "matching", "context": "full", "temperature": 0.04},
+            {"name": "matching", "context": "none"},
+            {"context": "none", "temperature": 0.04},
+        ),
+        ({"name": "relation", "shots": "mean"}, {"name": "relation"}, {"shots": "mean"}),
+        (
+            {"name": "learned_optimizer", "inner_steps": 7, "scale": 3.0},
+            {"name": "learned_optimizer", "scale": 5.0},
+            {"inner_steps": 7, "scale": 5.0},
+        ),
+    ],
+)
+def test_what_an_adaptation_leaves_open_is_as_in_the_last_stage_of_its_name(
+    objective: dict[str, Any], adaptation: dict[str, Any], expected: dict[str, Any]
+) -> None:
+    config = parse_config({"pretrain": [{"objective": objective}], "adaptations": [adaptation]}, "x.yaml")
+    (chosen,) = config.adaptations
+    assert {key: getattr(chosen, key) for key in expected} == expected
+    assert parse_config(yaml.safe_load(to_yaml(config)), "x.yaml") == config
+
+
+def test_what_an_adaptation_leaves_open_without_such_a_stage_is_the_objectives_default() -> None:
+    stages = [{"objective": {"name": "prototypical", "metric": "cosine"}}, {"objective": {"name": "cross_entropy"}}]
+    config = parse_config({"pretrain": stages, "adaptations": [{"name": "prototypical"}, {"name": "matching"}]}, "x")
+    prototypical, matching = config.adaptations
+    assert (prototypical.metric, prototypical.temperature) == ("squared_euclidean", 1.0)
+    assert (matching.context, matching.temperature) == ("none", 1.0)

@@ -448,8 +448,8 @@ def test_a_split_file_that_has_changed_is_refused(tiny_tree: Callable[[], Tree],
         ({"evaluation.shot": [1, 10]}, "12 images"),
         ({"evaluation.support_set": {"way": 4}}, "4-way support set"),
         ({"evaluation.support_set": {"classes": [1, 5, 99]}}, "class 99"),
-        ({"evaluation.part": "validation", "data.split_ratio": [0.5, 0, 0.5]}, "there are 0"),
-        ({"validation.query": 20}, "lower validation.shot or validation.query"),
+        ({"evaluation.part": "validation", "data.split_ratio": [0.5, 0, 0.5]}, "there are 0 validation classes"),
+        ({"validation.query": 20}, "lower validation.query, or add images"),
         ({"validation.way": 4}, "validation: 4-way"),
         ({"data.split_ratio": [0, 0.5, 0.5]}, "needs two base classes, but there are 0"),
         ({"data.split_ratio": [0.1, 0.4, 0.5]}, "needs two base classes, but there are 1"),
@@ -573,6 +573,52 @@ def test_a_damaged_result_is_named(run_again: Path, whole_tree: Tree, text: str)
         pipeline.run(configured(whole_tree, run_again), "tiny")
 
 
+def test_a_split_that_is_not_to_be_had_is_named_before_anything_is_decoded(
+    tiny_tree: Callable[[], Tree], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def decoded(*_: object) -> None:
+        raise AssertionError("images are decoded")
+
+    monkeypatch.setattr(pipeline, "open_table", decoded)
+    (tmp_path / "half.json").write_text('{"base": [1, 2]}', encoding="utf-8")
+    for split, words in (("vinylas", "has no split 'vinylas'"), (str(tmp_path / "half.json"), "no key 'validation'")):
+        config = configured(changed(tiny_tree(), "data.split", split), tmp_path / "run")
+        with pytest.raises(UserError, match=words):
+            pipeline.run(config, "tiny")
+
+
+@pytest.mark.parametrize("change", ["classes", "pixels"])
+def test_the_threshold_is_chosen_anew_when_the_validation_images_are_others(
+    tiny_tree: Callable[[], Tree], own_photographs: Path, tmp_path: Path, quiet: None, change: str
+) -> None:
+    """While the evaluated classes stay what they were, images included."""
+    split = tmp_path / "own.json"
+
+    def split_by(base: list[int], validation: list[int]) -> None:
+        write_text(split, json.dumps({"base": base, "validation": validation, "novel": [10, 11, 12]}))
+
+    tree = {**tiny_tree(), "pretrain": [], "verification": {"pairs": 40}}
+    tree["data"] |= {"folder": str(own_photographs), "split": str(split)}
+    split_by([1, 2, 3, 4, 5, 6], [7, 8, 9])
+    trained = pipeline.run(configured(tree, tmp_path / "trained"), "tiny")
+
+    def verified(folder: str) -> Tree:
+        best = trained / "checkpoints" / "best.safetensors"
+        return result_of(pipeline.run(configured(tree, tmp_path / folder), "tiny", best))["verification"]
+
+    before = verified("evaluated")
+    assert before == result_of(trained)["verification"]
+    if change == "classes":
+        split_by([7, 8, 9, 4, 5, 6], [1, 2, 3])
+    else:
+        for number in range(6):
+            shutil.copy(own_photographs / "class00" / f"{number:02d}.png", own_photographs / "class07")
+    after = verified("evaluated")
+    assert after["threshold"] != before["threshold"]
+    assert after == verified("fresh")
+    assert after["roc_auc"] == before["roc_auc"]
+
+
 def test_output_goes_below_output_unless_the_configuration_says_where() -> None:
     assert pipeline.run_folder(Config(), "flowers102/article") == Path("output/flowers102/article")
     assert pipeline.run_folder(Config(output_dir="here"), "flowers102/article") == Path("here")
@@ -601,13 +647,31 @@ METHODS: dict[str, tuple[list[Tree], Tree]] = {  # objectives in order, adaptati
         [{"name": "cross_entropy", "batch_size": 8}, {"name": "meta_baseline", **EPISODES}],
         {"name": "meta_baseline"},
     ),
+    "anil": ([{"name": "anil", "inner_steps": 2, **EPISODES}], {"name": "anil", "steps": 3}),
+    "maml": ([{"name": "maml", "episodes_per_batch": 2, **EPISODES}], {"name": "maml"}),
+    "maml, first order": (
+        [{"name": "maml", "order": 1, "batch_norm": "running", **EPISODES}],
+        {"name": "maml", "steps": 2, "lr": 0.1, "batch_norm": "support_statistics"},
+    ),
+    "meta_sgd": ([{"name": "meta_sgd", "batch_norm": "support_statistics", **EPISODES}], {"name": "meta_sgd"}),
+    "reptile": (
+        [{"name": "reptile", "batch_norm": "support_statistics", **EPISODES}],
+        {"name": "reptile", "steps": 3, "batch_norm": "running"},
+    ),
     "baseline": ([{"name": "cross_entropy", "batch_size": 8}], {"name": "baseline", "epochs": 3}),
     "baseline++": (
         [{"name": "cross_entropy", "classifier": "cosine", "batch_size": 8}],
         {"name": "baseline++", "epochs": 3},
     ),
 }
+BATCH_NORM = {  # of the rows of methods that adapt batch norm too
+    "maml": "transductive",
+    "maml, first order": "support_statistics",
+    "meta_sgd": "support_statistics",
+    "reptile": "running",
+}
 LAYERS = {"siamese", "siamese, concatenation", "matching, full context", "relation", "meta_baseline"}
+LAYERS |= {"anil", *BATCH_NORM}
 
 
 @pytest.fixture(scope="module")
@@ -676,7 +740,8 @@ def test_a_method_is_trained_and_scored(method_runs: dict[str, tuple[Path, Tree]
     ]
     for row in rows:
         assert 0 <= row["accuracy"] <= 1
-        assert not row["transductive"]
+        assert row["batch_norm"] == BATCH_NORM.get(kind, "eval")
+        assert row["transductive"] == (row["batch_norm"] == "transductive")
         assert np.sum(row["confusion"]) == row["episodes"] * 3 * 4
         assert {key: row["settings"][key] for key in adaptation} == adaptation
     metrics = [json.loads(line) for line in (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
@@ -726,6 +791,62 @@ def test_a_checkpoint_without_what_an_adaptation_needs_is_refused(
         assert not (tmp_path / other).exists()
 
 
+def test_a_checkpoint_of_another_method_that_adapts_by_gradient_is_refused(
+    method_runs: dict[str, tuple[Path, Tree]], tmp_path: Path, quiet: None
+) -> None:
+    maml = method_runs["maml"][1]
+    for other in ("anil", "reptile", "meta_sgd"):
+        checkpoint = method_runs[other][0] / "checkpoints" / "best.safetensors"
+        with pytest.raises(UserError) as caught:
+            pipeline.run(configured(maml, tmp_path / other), "tiny", checkpoint)
+        assert str(caught.value) == (
+            "adaptation maml needs what the objective of that name learns, but this checkpoint holds that of "
+            f"{other}; evaluate another run, or adapt by {other}"
+        )
+        assert not (tmp_path / other).exists()
+
+
+@pytest.mark.parametrize("kind", ["anil", "maml"])
+def test_a_checkpoint_of_another_way_is_refused(
+    method_runs: dict[str, tuple[Path, Tree]], tmp_path: Path, quiet: None, kind: str
+) -> None:
+    tree = method_runs[kind][1]
+    for key in ("pretrain.0.objective.way", "validation.way", "evaluation.way"):
+        tree = changed(tree, key, 2)
+    checkpoint = method_runs[kind][0] / "checkpoints" / "best.safetensors"
+    with pytest.raises(UserError) as caught:
+        pipeline.run(configured(tree, tmp_path / "run"), "tiny", checkpoint)
+    assert str(caught.value) == (
+        f"{kind} was trained 3-way and serves no 2-way episodes; "
+        "evaluate with 3 classes, in evaluation.way and in the support set"
+    )
+
+
+def test_settings_of_adaptation_that_are_left_open_are_those_of_training(
+    method_runs: dict[str, tuple[Path, Tree]], tmp_path: Path, quiet: None, evaluated: list[str]
+) -> None:
+    folder, tree = method_runs["maml"]
+    again = Path(shutil.copytree(folder, tmp_path / "again"))
+    rows: list[Tree] = [
+        {},
+        {"steps": 1, "lr": 0.4, "batch_norm": "transductive"},  # what training had
+        {"steps": 4},
+        {"lr": 2.0},
+        {"batch_norm": "support_statistics"},
+        {"batch_norm": "running"},
+    ]
+    tree = {**tree, "adaptations": [{"name": "maml", "label": str(n), **row} for n, row in enumerate(rows)]}
+    pipeline.run(configured(changed(tree, "evaluation.shot", [1]), again), "tiny")
+    found = [entry for entry in result_of(again)["evaluations"] if not entry["support_set"]]
+    assert [entry["batch_norm"] for entry in found] == ["transductive"] * 4 + ["support_statistics", "running"]
+    assert [entry["transductive"] for entry in found] == [True] * 4 + [False] * 2
+    answers = [entry["confusion"] for entry in found]
+    assert answers[0] == answers[1]
+    for other in range(2, 6):
+        assert answers[other] != answers[0]
+    assert [entry["settings"]["steps"] for entry in found[:3]] == [None, 1, 4]
+
+
 def test_an_adaptation_without_its_objective_is_refused(method_tree: Callable[[str], Tree], tmp_path: Path) -> None:
     tree = {**method_tree("prototypical"), "adaptations": [{"name": "relation"}]}
     with pytest.raises(UserError) as caught:
@@ -738,8 +859,11 @@ def test_an_adaptation_without_its_objective_is_refused(method_tree: Callable[[s
 @pytest.mark.parametrize(
     ("keys", "words"),
     [
-        ({"way": 7}, "1_relation: 7-way episodes need 7 classes, but there are 6; lower objective.way"),
-        ({"shot": 6}, "1_relation: class 0 has 8 images, but 6 shots and 3 queries need 9; lower objective.shot or"),
+        ({"way": 7}, "1_relation: 7-way episodes need 7 classes, but there are 6 base classes; lower objective.way"),
+        (
+            {"shot": 6},
+            "1_relation: a base class has 8 images, but 6 shots and 3 queries need 9; lower objective.shot or",
+        ),
     ],
 )
 def test_episodes_that_the_base_classes_cannot_serve_are_refused_before_anything_is_written(

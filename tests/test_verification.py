@@ -21,6 +21,7 @@ from ppfsl.verification import (
     _unordered,
     choose_threshold,
     draw_pairs,
+    draw_sets,
     verify,
 )
 
@@ -152,6 +153,33 @@ def test_pairs_are_numbered_without_gaps_however_large_the_class() -> None:
 def test_images_that_have_no_such_pairs_are_refused(labels: list[int], message: str) -> None:
     with pytest.raises(UserError, match=message):
         draw_pairs(np.asarray(labels, dtype=np.int64), 4, 0)
+
+
+@settings(deadline=None)
+@given(pool=pools(), sets=st.integers(1, 3), seed=st.integers(0, 1000))
+def test_sets_of_pairs_are_balanced_and_share_no_pair(pool: tuple[np.ndarray, int], sets: int, seed: int) -> None:
+    labels, _ = pool
+    of_one, of_two = all_pairs(labels)
+    most = min(2 * (of_one // sets), 2 * (of_two // sets) + 1)
+    remedy = f"; lower verification.pairs to {most} or less, or add images" if most > 1 else "; add images"
+    with pytest.raises(UserError, match=f"too few for .*, half of each{remedy}$"):
+        draw_sets(labels, max(most + 1, 2), sets, seed)
+    if most < 2:
+        return
+    drawn = draw_sets(labels, most, sets, seed)
+    assert len(drawn) == sets
+    for pairs in drawn:
+        assert len(pairs.same) == most
+        assert pairs.same.sum() == math.ceil(most / 2)
+        assert ((labels[pairs.left] == labels[pairs.right]) == pairs.same).all()
+    every = [frozenset(pair) for pairs in drawn for pair in zip(pairs.left, pairs.right, strict=True)]
+    assert len(set(every)) == sets * most
+    assert all(identical(*both) for both in zip(drawn, draw_sets(labels, most, sets, seed), strict=True))
+
+
+def test_sets_of_pairs_come_in_random_order() -> None:
+    for pairs in draw_sets(np.repeat(np.arange(20), 10), 800, 2, 0):
+        assert 150 < pairs.same[:400].sum() < 250
 
 
 def test_fewer_than_two_pairs_are_refused() -> None:

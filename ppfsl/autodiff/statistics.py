@@ -42,8 +42,8 @@ def _batch_norm(
     layout: str,
     *_: bool,
 ) -> tuple[Any, ...]:
-    last = layout == "NHWC" or x.ndim == 2
-    axes = [axis for axis in range(x.ndim) if axis != (x.ndim - 1 if last else 1)]
+    channel = x.ndim - 1 if layout == "NHWC" else 1
+    axes = [axis for axis in range(x.ndim) if axis != channel]
     column = [1 if axis in axes else x.shape[axis] for axis in range(x.ndim)]
     first = x[: _thread.rows]
     mean = first.mean(axes)

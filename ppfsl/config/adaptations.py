@@ -5,7 +5,15 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from ppfsl.config.fields import Count, NonNegative, Positive, Strict
-from ppfsl.config.objectives import FIXED_WAY, BatchNormMode
+from ppfsl.config.objectives import (
+    FIXED_WAY,
+    BatchNormMode,
+    LearnedOptimizerConfig,
+    MatchingConfig,
+    Objective,
+    PrototypicalConfig,
+    RelationConfig,
+)
 from ppfsl.config.training import OptimizerConfig
 
 
@@ -65,8 +73,9 @@ class PrototypicalAdaptationConfig(Strict):
 
     name: Literal["prototypical"]
     label: str | None = None
-    metric: Literal["squared_euclidean", "cosine"] = "squared_euclidean"
-    temperature: Positive = 1.0
+    metric: Literal["squared_euclidean", "cosine"] | None = None
+    """Null, here and below: as in the last stage of training if it has the same name, else the objective's default."""
+    temperature: Positive | None = None
 
 
 class MatchingAdaptationConfig(Strict):
@@ -74,9 +83,10 @@ class MatchingAdaptationConfig(Strict):
 
     name: Literal["matching"]
     label: str | None = None
-    context: Literal["none", "full"] = "none"
-    """full: with the full context embeddings that the last stage of training learned."""
-    temperature: Positive = 1.0
+    context: Literal["none", "full"] | None = None
+    """full: with the full context embeddings that the last stage of training learned. Null, here and below: as in the
+    last stage of training if it has the same name, else the objective's default."""
+    temperature: Positive | None = None
 
 
 class RelationAdaptationConfig(Strict):
@@ -84,8 +94,8 @@ class RelationAdaptationConfig(Strict):
 
     name: Literal["relation"]
     label: str | None = None
-    shots: Literal["sum", "mean"] = "sum"
-    """Of a class's maps; a module that was trained on one shot knows no sums, but means."""
+    shots: Literal["sum", "mean"] | None = None
+    """Of a class's maps; a module that was trained on one shot knows no sums, but means. Null: as in training."""
 
 
 class MetaBaselineAdaptationConfig(Strict):
@@ -145,6 +155,35 @@ class ReptileAdaptationConfig(Strict):
     """Null: as in training."""
 
 
+class LstmMetaLearnerAdaptationConfig(Strict):
+    """The trained network after the LSTM's steps on the support set."""
+
+    name: Literal["lstm_meta_learner"]
+    label: str | None = None
+    steps: Count | None = None
+    """Null: as many as in training."""
+    batch_norm: BatchNormMode | None = None
+    """Null: as in training."""
+
+
+class LearnedOptimizerAdaptationConfig(Strict):
+    """A softmax head, fitted to the support set's embeddings by the trained optimizer."""
+
+    name: Literal["learned_optimizer"]
+    label: str | None = None
+    inner_steps: Count | None = None
+    """Null: as many as in training."""
+    scale: Positive | None = None
+    """Null: as in training."""
+
+
+class MemoryAugmentedAdaptationConfig(Strict):
+    """The trained network with the support images in its memory."""
+
+    name: Literal["memory_augmented"]
+    label: str | None = None
+
+
 class BaselineConfig(Strict):
     """A new classifier on frozen embeddings, fitted to the support set (Chen et al. 2019)."""
 
@@ -176,6 +215,9 @@ Adaptation = Annotated[
     | MatchingAdaptationConfig
     | RelationAdaptationConfig
     | MetaBaselineAdaptationConfig
+    | MemoryAugmentedAdaptationConfig
+    | LstmMetaLearnerAdaptationConfig
+    | LearnedOptimizerAdaptationConfig
     | AnilAdaptationConfig
     | MamlAdaptationConfig
     | MetaSgdAdaptationConfig
@@ -185,8 +227,27 @@ Adaptation = Annotated[
 ]
 
 
+_TRAINED_SETTINGS: dict[str, tuple[type[Strict], tuple[str, ...]]] = {
+    "prototypical": (PrototypicalConfig, ("metric", "temperature")),
+    "matching": (MatchingConfig, ("context", "temperature")),
+    "relation": (RelationConfig, ("shots",)),
+    "learned_optimizer": (LearnedOptimizerConfig, ("inner_steps", "scale")),
+}
+
+
+def as_trained(adaptation: Adaptation, last: Objective | None) -> Adaptation:
+    """The adaptation with its open settings filled in: those of the last objective, or the defaults of its like."""
+    if adaptation.name not in _TRAINED_SETTINGS:
+        return adaptation
+    kind, keys = _TRAINED_SETTINGS[adaptation.name]
+    defaults = {key: kind.model_fields[key].default for key in keys}
+    trained = last.model_dump(include=set(keys)) if isinstance(last, kind) else defaults
+    missing = {key: trained[key] for key in keys if getattr(adaptation, key) is None}
+    return adaptation.model_copy(update=missing)
+
+
 def needs_trained(adaptation: Adaptation) -> bool:
     """Whether an adaptation uses layers that a stage of training with the objective of that name has learned."""
     if isinstance(adaptation, MatchingAdaptationConfig):
         return adaptation.context == "full"
-    return adaptation.name in ("siamese", "relation", "meta_baseline", *FIXED_WAY)
+    return adaptation.name in ("siamese", "relation", "meta_baseline", "learned_optimizer", *FIXED_WAY)

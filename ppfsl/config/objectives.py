@@ -190,17 +190,76 @@ class ReptileConfig(InnerLoop):
     """Support images in each step."""
 
 
-EpisodicConfig = PrototypicalConfig | MatchingConfig | RelationConfig | MetaBaselineConfig | AnilConfig
-TaskConfig = MamlConfig | MetaSgdConfig | ReptileConfig
+class LstmMetaLearnerConfig(InnerLoop):
+    """An LSTM computes the size of every step, and how much of a weight it forgets, number by number."""
+
+    name: Literal["lstm_meta_learner"]
+    inner_steps: Count = 5
+    inner_lr: Annotated[Positive, Field(lt=1)] = 0.1
+    """Near which the step sizes start."""
+    hidden: Count = 20
+    """Of the LSTM that reads gradients and losses."""
+
+
+class LearnedOptimizerConfig(Episodes):
+    """An LSTM takes the place of the optimizer of a softmax head on the support set's embeddings."""
+
+    name: Literal["learned_optimizer"]
+    inner_steps: Count = 10
+    """On a support set."""
+    scale: Positive = 10.0
+    """Of the head's logits."""
+    hidden: Count = 20
+    """Of the LSTM's two layers."""
+
+
+class MemoryAugmentedConfig(Strict):
+    """A network with an external memory reads sequences of images, each with the label of the one before."""
+
+    name: Literal["memory_augmented"]
+    way: Annotated[int, Field(strict=True, ge=2)] = 5
+    instances: Annotated[int, Field(strict=True, ge=2)] = 10
+    """Images of each class in a sequence."""
+    episodes_per_batch: Count = 16
+    """Sequences whose mean loss makes one optimizer step."""
+    hidden: Count = 200
+    """Of the LSTM that controls the memory."""
+    slots: Count = 128
+    width: Count = 40
+    """Numbers in a slot."""
+    heads: Count = 4
+    """That read and write."""
+    decay: Annotated[Number, Field(ge=0, lt=1)] = 0.95
+    """Of a slot's usage from one image to the next."""
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "MemoryAugmentedConfig":
+        if self.heads > self.slots:
+            raise ValueError(f"{self.heads} heads need as many slots, not {self.slots}; raise slots or lower heads")
+        return self
+
+
+EpisodicConfig = (
+    PrototypicalConfig | MatchingConfig | RelationConfig | MetaBaselineConfig | AnilConfig | LearnedOptimizerConfig
+)
+TaskConfig = MamlConfig | MetaSgdConfig | ReptileConfig | LstmMetaLearnerConfig
 Objective = Annotated[
-    CrossEntropyConfig | CosineConfig | TripletConfig | ContrastiveConfig | SiameseConfig | EpisodicConfig | TaskConfig,
+    CrossEntropyConfig
+    | CosineConfig
+    | TripletConfig
+    | ContrastiveConfig
+    | SiameseConfig
+    | EpisodicConfig
+    | TaskConfig
+    | MemoryAugmentedConfig,
     Field(discriminator="name"),
 ]
 
-FIXED_WAY = ("anil", "maml", "meta_sgd", "reptile")
+
+FIXED_WAY = ("memory_augmented", "lstm_meta_learner", "anil", "maml", "meta_sgd", "reptile")
 """Objectives whose method has one output per class: it serves episodes of the way that it was trained on alone."""
 
-HAVE_LAYERS = ("cross_entropy", "siamese", "relation", "meta_baseline", *FIXED_WAY)
+HAVE_LAYERS = ("cross_entropy", "siamese", "relation", "meta_baseline", "learned_optimizer", *FIXED_WAY)
 """Objectives with layers of their own beside the embedder; `matching` has some with context: full."""
 
 
@@ -211,7 +270,7 @@ def has_layers(objective: Objective) -> bool:
 
 def trains_method(objective: Objective) -> bool:
     """Whether an objective trains a few-shot method, rather than the embedder alone."""
-    return isinstance(objective, SiameseConfig | Episodes)
+    return isinstance(objective, SiameseConfig | Episodes | MemoryAugmentedConfig)
 
 
 def judged_alike(before: Objective, after: Objective) -> bool:

@@ -5,12 +5,12 @@ from typing import Annotated
 
 from pydantic import AfterValidator, Field, model_validator
 
-from ppfsl.config.adaptations import Adaptation, ClassMeanConfig, needs_trained
+from ppfsl.config.adaptations import Adaptation, ClassMeanConfig, as_trained, needs_trained
 from ppfsl.config.backbone import BackboneConfig
 from ppfsl.config.data import DataConfig
 from ppfsl.config.evaluation import EvaluationConfig, VerificationConfig
 from ppfsl.config.fields import Count, Natural, Strict, Switch
-from ppfsl.config.objectives import FIXED_WAY, Episodes, has_layers
+from ppfsl.config.objectives import FIXED_WAY, Episodes, MemoryAugmentedConfig, has_layers
 from ppfsl.config.training import StageConfig, ValidationConfig
 
 
@@ -53,6 +53,8 @@ class Config(Strict):
             if self.backbone.projection == "none" and stage.trainable == "projection":
                 raise ValueError("trainable: projection needs backbone.projection, which is none")
         last = self.pretrain[-1].objective if self.pretrain else None
+        # In place, since a frozen model's validator may not return another.
+        object.__setattr__(self, "adaptations", tuple(as_trained(adaptation, last) for adaptation in self.adaptations))
         for adaptation in filter(needs_trained, self.adaptations):
             if last is None or last.name != adaptation.name or not has_layers(last):
                 which = adaptation.name + (" with context: full" if adaptation.name == "matching" else "")
@@ -70,12 +72,11 @@ class Config(Strict):
             "evaluation.support_set.way": wanted.way,
             "the number of evaluation.support_set.classes": None if wanted.classes is None else len(wanted.classes),
         }
-        for index, stage in enumerate(self.pretrain):
-            objective, last = stage.objective, index == len(self.pretrain) - 1
-            if objective.name not in FIXED_WAY or not isinstance(objective, Episodes):
+        for objective in (stage.objective for stage in self.pretrain):
+            if objective.name not in FIXED_WAY or not isinstance(objective, Episodes | MemoryAugmentedConfig):
                 continue
             ways: dict[str, int | None] = {"validation.way": self.validation.way}
-            if last and any(adaptation.name == objective.name for adaptation in self.adaptations):
+            if any(adaptation.name == objective.name for adaptation in self.adaptations):
                 ways |= evaluated
             for key, way in ways.items():
                 if way is not None and way != objective.way:

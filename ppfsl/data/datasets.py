@@ -27,6 +27,16 @@ def open_table(config: DataConfig) -> ImageTable:
     return table
 
 
+def check_split(config: DataConfig) -> None:
+    """Raise where a named split is not to be had; no image is looked at, so that this can be said at once.
+
+    Raises:
+        UserError: when there is no such split, or its file is malformed.
+    """
+    if config.split is not None:
+        load_split(config.name, config.split)
+
+
 def open_split(config: DataConfig, table: ImageTable) -> ClassSplit:
     """The class split that a configuration names, or the division of the table's classes by `split_ratio`.
 

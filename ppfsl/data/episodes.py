@@ -36,6 +36,7 @@ class EpisodeSampler:
         way, shot, query: classes per episode; support and query images per class.
         seed: a non-negative integer.
         keys: of the configuration that ask for the episodes, for the errors.
+        part: of the split that the images are of, for the errors.
 
     Raises:
         UserError: when there are fewer classes than `way`, or a class has fewer images than shot + query.
@@ -50,15 +51,14 @@ class EpisodeSampler:
         query: int,
         seed: int,
         keys: str = "evaluation",
+        part: str | None = None,
     ) -> None:
         self.way, self.shot, self.query, self.seed = way, shot, query, seed
         order = np.argsort(rows)  # so that the caller's order does not matter
         self._rows_of = group_by_class(np.asarray(rows)[order], np.asarray(labels)[order])
         self._classes = np.asarray(sorted(self._rows_of), dtype=np.int64)
-        if len(self._classes) < way:
-            raise UserError(
-                f"{way}-way episodes need {way} classes, but there are {len(self._classes)}; lower {keys}.way"
-            )
+        part = part or {"objective": "base", "validation": "validation"}.get(keys)
+        check_way(len(self._classes), way, f"{way}-way episodes need", f"{keys}.way", part)
         check_sizes(self._rows_of, shot, query, keys)
 
     def __getitem__(self, index: int) -> Episode:
@@ -90,15 +90,36 @@ def group_by_class(rows: np.ndarray, labels: np.ndarray) -> dict[int, np.ndarray
     }
 
 
+def check_way(classes: int, way: int, what: str, key: str, part: str | None) -> None:
+    """Raise unless there are so many classes.
+
+    Args:
+        classes: how many there are.
+        way: how many there must be.
+        what: needs them, the sentence's beginning.
+        key: of the configuration, to be lowered where that helps.
+        part: of the split that the classes are of; None: not known.
+
+    Raises:
+        UserError: saying how many are missing where.
+    """
+    if classes < way:
+        named = f"{classes} {part} classes" if part else f"{classes}"
+        remedy = f"lower {key}" if classes > 1 else "add classes, or choose another split"
+        raise UserError(f"{what} {way} classes, but there are {named}; {remedy}")
+
+
 def check_sizes(rows_of: Mapping[int, np.ndarray], shot: int, query: int, keys: str = "evaluation") -> None:
     """Raise unless every class can give `shot` support and `query` query images.
 
     Raises:
-        UserError: naming the smallest class.
+        UserError: naming the smallest class; of base classes, whose labels training numbers anew, only its size.
     """
     label, rows = min(rows_of.items(), key=lambda item: len(item[1]))
     if len(rows) < shot + query:
+        name = "a base class" if keys == "objective" else f"class {label}"
+        lower = " or ".join(f"{keys}.{key}" for key, value in (("shot", shot), ("query", query)) if value > 1)
         raise UserError(
-            f"class {label} has {len(rows)} images, but {shot} shots and {query} queries need {shot + query}; "
-            f"lower {keys}.shot or {keys}.query, or add images"
+            f"{name} has {len(rows)} images, but {shot} shots and {query} queries need {shot + query}; "
+            + (f"lower {lower}, or add images" if lower else "add images")
         )

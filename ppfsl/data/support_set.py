@@ -8,7 +8,7 @@ from typing import Any, Literal
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from ppfsl.data.episodes import Episode, check_sizes, group_by_class
+from ppfsl.data.episodes import Episode, check_sizes, check_way, group_by_class
 from ppfsl.data.table import ImageTable
 from ppfsl.errors import UserError
 from ppfsl.files import read_json, write_json
@@ -79,8 +79,7 @@ def draw_support_set(
     rows_of = group_by_class(rows, table.labels[rows])
     rng = generator(seed, "support set")
     if classes is None:
-        if len(rows_of) < way:
-            raise UserError(f"a {way}-way support set needs {way} classes, but there are {len(rows_of)}; lower the way")
+        check_way(len(rows_of), way, f"a {way}-way support set needs", "evaluation.support_set.way", part)
         classes = sorted(int(label) for label in rng.choice(sorted(rows_of), way, replace=False))
     if len(set(classes)) != way or len(classes) != way:
         raise UserError(
@@ -92,7 +91,7 @@ def draw_support_set(
         raise UserError(
             f"evaluation.support_set.classes: class {unknown[0]} is not among the {part} classes of {split}"
         )
-    check_sizes({label: rows_of[label] for label in classes}, shot, query)
+    check_sizes({label: rows_of[label] for label in classes}, shot, query, "evaluation.support_set")
     drawn = {label: rng.permutation(rows_of[label]) for label in classes}
     return SupportSet(
         dataset=table.name,

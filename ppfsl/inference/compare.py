@@ -1,7 +1,9 @@
 """Two picture files, one question: do they show the same class?"""
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -12,6 +14,7 @@ from ppfsl.errors import UserError
 from ppfsl.files import read_json
 from ppfsl.inference.engine import embed
 from ppfsl.methods.similarity import Similarity
+from ppfsl.runtime import choose_device
 from ppfsl.training.checkpoint import load_checkpoint, load_embedder, method_layer
 
 
@@ -44,31 +47,54 @@ def compare(run: Path, left: Path, right: Path, threshold: float | None = None) 
         threshold: None: the run's own, which was chosen on validation classes.
 
     Raises:
-        UserError: when the run has no checkpoint or no threshold, or a file is no readable picture.
+        UserError: when the run has no checkpoint or no threshold, or a file is no readable picture; when the threshold
+            is not finite.
     """
-    path = run / "checkpoints" / "best.safetensors"
-    if not path.is_file():
-        raise UserError(f"{run} holds no trained embedder ({path} is missing); name the folder of a finished run")
+    if threshold is not None and not math.isfinite(threshold):
+        raise UserError(f"the threshold must be a finite number, not {threshold}")
+    path, settings = run / "checkpoints" / "best.safetensors", run / "config.yaml"
+    for file, what in ((path, "trained embedder"), (settings, "configuration")):
+        if not file.is_file():
+            raise UserError(f"{run} holds no {what} ({file} is missing); name the folder of a finished run")
     if threshold is None:
         threshold = _threshold(run)
+    config = load_config(settings)
+    try:
+        choose_device(config.device)
+    except UserError as error:
+        raise UserError(f"{settings}: {error}") from None
     checkpoint = load_checkpoint(path)
     embedder = load_embedder(path)
-    data = load_config(run / "config.yaml").data
-    pictures = np.stack([_read(file, data.table_size, data.channels) for file in (left, right)])
-    pictures = center_crop(pictures, embedder.architecture.image_size)
+    architecture = embedder.architecture
+    pictures = np.stack([_read(file, config.data.table_size, architecture.channels) for file in (left, right)])
+    pictures = center_crop(pictures, architecture.image_size)
     projected = embed(embedder, pictures, np.arange(2), "projected")
     similarity = Similarity.of(method_layer(checkpoint, str(path)))
     return Comparison(float(similarity(projected[:1], projected[1:])[0]), similarity.name, threshold)
 
 
 def _threshold(run: Path) -> float:
-    verification = read_json(run / "result.json").get("verification")
-    if verification is None:
+    path = run / "result.json"
+    if not path.is_file():
+        raise UserError(f"{run} has not been evaluated ({path} is missing); let it finish, or give a --threshold")
+    threshold = read_json(path, _parse_threshold)
+    if threshold is None:
         raise UserError(
             f"{run} has no threshold; give one with --threshold, or run its configuration again with "
             "-o verification.pairs=4000, which trains nothing anew"
         )
-    return float(verification["threshold"])
+    return float(threshold)
+
+
+def _parse_threshold(result: Any) -> float | None:
+    if not isinstance(result, dict):
+        raise TypeError("it is no result of a run; give a --threshold")
+    if result.get("verification") is None:
+        return None
+    threshold = result["verification"]["threshold"]
+    if not isinstance(threshold, int | float) or not math.isfinite(threshold):
+        raise ValueError(f"its verification.threshold is {threshold!r}; give one with --threshold")
+    return threshold
 
 
 def _read(file: Path, size: int, channels: int) -> np.ndarray:

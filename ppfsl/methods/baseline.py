@@ -22,7 +22,8 @@ from ppfsl.randomness import generator
 class Baseline:
     """A linear or cosine classifier per episode, fitted by stochastic gradient descent with momentum and dampening.
 
-    Many episodes are fitted at once; they do not influence one another.
+    Many episodes are fitted at once; they do not influence one another. The order of the support images matters, as it
+    does to the paper's code: it decides which of them share a mini-batch, unless a batch holds them all.
 
     Attributes:
         config: which classifier, and how it is fitted.

@@ -14,10 +14,16 @@ from ppfsl.config import (
     ClassMeanConfig,
     EpisodicConfig,
     FinetuneConfig,
+    LearnedOptimizerAdaptationConfig,
+    LearnedOptimizerConfig,
+    LstmMetaLearnerAdaptationConfig,
+    LstmMetaLearnerConfig,
     MamlAdaptationConfig,
     MamlConfig,
     MatchingAdaptationConfig,
     MatchingConfig,
+    MemoryAugmentedAdaptationConfig,
+    MemoryAugmentedConfig,
     MetaBaselineAdaptationConfig,
     MetaSgdAdaptationConfig,
     MetaSgdConfig,
@@ -37,9 +43,13 @@ from ppfsl.methods.base import EpisodeLearner, Method
 from ppfsl.methods.baseline import Baseline
 from ppfsl.methods.class_mean import ClassMean
 from ppfsl.methods.finetune import Finetune, FinetuneAll
+from ppfsl.methods.gradient_based import GradientBased
 from ppfsl.methods.layers import build_layer
+from ppfsl.methods.learned_optimizer import LearnedOptimizer, LearnedOptimizerHead
+from ppfsl.methods.lstm_meta_learner import LstmMetaLearner, LstmTaskHead
 from ppfsl.methods.maml import Maml
 from ppfsl.methods.matching import FullContext, Matching
+from ppfsl.methods.memory_augmented import MemoryAugmented, MemoryNetwork
 from ppfsl.methods.meta_baseline import LearnedScale, MetaBaseline
 from ppfsl.methods.meta_sgd import MetaSgd
 from ppfsl.methods.nearest_shot import NearestShot
@@ -74,16 +84,26 @@ def build_method(config: Adaptation, embedder: Embedder, seed: int, layer: nn.La
     if isinstance(config, NearestShotConfig):
         return NearestShot(config.shots, name)
     if isinstance(config, PrototypicalAdaptationConfig):
-        return Prototypical(config.metric, config.temperature, name)
+        return Prototypical(config.metric or "squared_euclidean", config.temperature or 1.0, name)
     if isinstance(config, MatchingAdaptationConfig):
         context = _learned(layer, FullContext, "matching with context: full") if config.context == "full" else None
-        return Matching(context, config.temperature, name)
+        return Matching(context, config.temperature or 1.0, name)
     if isinstance(config, RelationAdaptationConfig):
-        return Relation(_learned(layer, RelationModule, "relation"), config.shots, name)
+        return Relation(_learned(layer, RelationModule, "relation"), config.shots or "sum", name)
     if isinstance(config, SiameseAdaptationConfig):
         return Siamese(_learned(layer, PairHead, "siamese"), config.shots, name)
     if isinstance(config, MetaBaselineAdaptationConfig):
         return MetaBaseline(_learned(layer, LearnedScale, "meta_baseline"), name)
+    if isinstance(config, LearnedOptimizerAdaptationConfig):
+        optimizer = _learned(layer, LearnedOptimizer, "learned_optimizer")
+        return LearnedOptimizerHead(optimizer, config.inner_steps or 10, config.scale or 10.0, name)
+    if isinstance(config, LstmMetaLearnerAdaptationConfig):
+        gates = _learned(layer, LstmTaskHead, "lstm_meta_learner")
+        trained = gates.arguments
+        settings = (config.steps or trained["steps"], trained["lr"], config.batch_norm or trained["batch_norm"])
+        return LstmMetaLearner(TaskNetwork(embedder, gates), gates, *settings, name, seed)
+    if isinstance(config, MemoryAugmentedAdaptationConfig):
+        return MemoryAugmented(_learned(layer, MemoryNetwork, "memory_augmented"), name, seed)
     return _adapted_by_gradient(config, embedder, seed, layer)
 
 
@@ -119,13 +139,23 @@ def build_siamese(config: SiameseConfig, dim: int, seed: int) -> Siamese:
     return Siamese(_fresh("siamese", arguments, seed, PairHead))
 
 
-def build_task_learner(config: TaskConfig, embedder: Embedder, seed: int) -> Maml | MetaSgd | Reptile:
+def build_memory_augmented(config: MemoryAugmentedConfig, dim: int, seed: int) -> MemoryAugmented:
+    """The method that the objective of that name trains, its network fresh, for vectors of `dim` numbers."""
+    arguments = {"dim": dim, **config.model_dump(include={"way", "hidden", "slots", "width", "heads", "decay"})}
+    return MemoryAugmented(_fresh("memory_augmented", arguments, seed, MemoryNetwork), seed=seed)
+
+
+def build_task_learner(config: TaskConfig, embedder: Embedder, seed: int) -> GradientBased:
     """The method that an objective on tasks trains, the embedder shared, its head fresh."""
     arguments: dict[str, Any] = {
         **{"method": config.name, "dim": embedder.dim, "way": config.way, "rates": None},
         **{"steps": config.inner_steps, "lr": config.inner_lr, "batch_norm": config.batch_norm},
     }
     settings = (config.inner_steps, config.inner_lr, config.batch_norm, config.name, seed)
+    if isinstance(config, LstmMetaLearnerConfig):
+        del arguments["method"], arguments["rates"]
+        gates = _fresh("lstm_meta_learner", {**arguments, "hidden": config.hidden}, seed, LstmTaskHead)
+        return LstmMetaLearner(TaskNetwork(embedder, gates), gates, *settings)
     if isinstance(config, MetaSgdConfig):
         plain = TaskNetwork(embedder, _fresh("task", arguments, seed, TaskHead))
         arguments["rates"] = {name: int(weight.size) for name, weight in plain.weights().items()}
@@ -155,6 +185,9 @@ def build_learner(config: EpisodicConfig, shape: Sequence[int], seed: int) -> Ep
     if isinstance(config, RelationConfig):
         arguments = {"shape": list(shape), "width": config.width, "hidden": config.hidden}
         return Relation(_fresh("relation", arguments, seed, RelationModule), config.shots)
+    if isinstance(config, LearnedOptimizerConfig):
+        optimizer = _fresh("learned_optimizer", {"hidden": config.hidden}, seed, LearnedOptimizer)
+        return LearnedOptimizerHead(optimizer, config.inner_steps, config.scale)
     if isinstance(config, AnilConfig):
         arguments = {
             **{"method": "anil", "dim": shape[0] * shape[1] * shape[2], "way": config.way},

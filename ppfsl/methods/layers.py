@@ -5,7 +5,10 @@ from typing import Any
 from paddle import nn
 
 from ppfsl.backbones.embedder import initialize
+from ppfsl.methods.learned_optimizer import LearnedOptimizer
+from ppfsl.methods.lstm_meta_learner import LstmTaskHead
 from ppfsl.methods.matching import FullContext
+from ppfsl.methods.memory_augmented import MemoryNetwork
 from ppfsl.methods.meta_baseline import LearnedScale
 from ppfsl.methods.relation import RelationModule
 from ppfsl.methods.siamese import PairHead
@@ -17,6 +20,9 @@ _LAYERS: dict[str, type[nn.Layer]] = {
     "relation": RelationModule,
     "meta_baseline": LearnedScale,
     "task": TaskHead,
+    "memory_augmented": MemoryNetwork,
+    "lstm_meta_learner": LstmTaskHead,
+    "learned_optimizer": LearnedOptimizer,
 }
 
 

@@ -14,6 +14,8 @@ from paddle import nn
 
 from ppfsl.methods.base import Classifier, Support
 
+_MOST_NUMBERS = 1 << 24  # of pairs' maps at a time: 64 MB, however many classes and queries there are
+
 
 @dataclass(frozen=True)
 class Relation:
@@ -65,12 +67,24 @@ class RelationModule(nn.Layer):
         self.linears = nn.LayerList([nn.Linear(width * side * side, hidden), nn.Linear(hidden, 1)])
 
     def forward(self, classes: paddle.Tensor, queries: paddle.Tensor) -> paddle.Tensor:
-        """Scores before the sigmoid: maps [E, way, D] and [E, Q, D], flattened -> [E, Q, way]."""
+        """Scores before the sigmoid: maps [E, way, D] and [E, Q, D], flattened -> [E, Q, way].
+
+        In evaluation mode some queries at a time; in training all of them, which batch norm takes together.
+        """
         episodes, way, _ = classes.shape
         shape = self.arguments["shape"]
         left = self.of_class(classes.reshape([-1, *shape])).reshape([episodes, 1, way, -1, *shape[1:]])
-        right = self.of_query(queries.reshape([-1, *shape])).reshape([episodes, -1, 1, left.shape[3], *shape[1:]])
-        maps = (left + right).reshape([-1, left.shape[3], *shape[1:]])
+        if self.training:
+            return self._scores(left, queries)
+        size = max(1, _MOST_NUMBERS // left.size)
+        parts = [self._scores(left, queries[:, start : start + size]) for start in range(0, queries.shape[1], size)]
+        return paddle.concat(parts, 1)
+
+    def _scores(self, left: paddle.Tensor, queries: paddle.Tensor) -> paddle.Tensor:
+        """Convolved maps of classes [E, 1, way, width, H, W], maps of queries [E, Q, D] -> [E, Q, way]."""
+        episodes, _, way, width, *sides = left.shape
+        right = self.of_query(queries.reshape([-1, *self.arguments["shape"]]))
+        maps = (left + right.reshape([episodes, -1, 1, width, *sides])).reshape([-1, width, *sides])
         maps = _pooled(self.norms[0](maps))
         maps = _pooled(self.norms[1](self.second(maps)))
         scores = self.linears[1](F.relu(self.linears[0](maps.flatten(1))))

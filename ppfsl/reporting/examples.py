@@ -19,6 +19,9 @@ from ppfsl.results import gather_for
 from ppfsl.subject import Data, Subject
 from ppfsl.verification import draw_pairs
 
+TITLES = ROC, PAIRS, TRIPLETS, EPISODE = "ROC curve", "Pairs", "Triplets", "One episode"
+"""Of the pictures that a run may have; which it has depends on its configuration and images."""
+
 _PAIRS = 16
 _TRIPLETS = 6
 _CANDIDATES = 500  # images among which a triplet's negative is the nearest
@@ -47,7 +50,7 @@ def _verification(result: dict[str, Any]) -> Iterator[Picture]:
         return
     point = pairs["false_accept_rate"], pairs["true_accept_rate"]
     figure = roc_plot(pairs["roc"]["fpr"], pairs["roc"]["tpr"], pairs["roc_auc"], pairs["equal_error_rate"], point)
-    yield Picture("ROC curve", f"Over {pairs['pairs']} pairs of images of {pairs['part']} classes.", figure)
+    yield Picture(ROC, f"Over {pairs['pairs']} pairs of images of {pairs['part']} classes.", figure)
 
 
 def _pairs(data: Data, subject: Subject, result: dict[str, Any]) -> Iterator[Picture]:
@@ -61,7 +64,7 @@ def _pairs(data: Data, subject: Subject, result: dict[str, Any]) -> Iterator[Pic
     threshold = result["verification"]["threshold"] if "verification" in result else None
     left, right = (_thumbnails(data, data.rows[side]) for side in (pairs.left, pairs.right))
     figure = pair_sheet(left, right, scores, pairs.same, threshold, similarity.name)
-    yield Picture("Pairs", f"By chance; half of them show one class. The number is the {similarity.name}.", figure)
+    yield Picture(PAIRS, f"By chance; half of them show one class. The number is the {similarity.name}.", figure)
 
 
 def _triplets(data: Data, subject: Subject) -> Iterator[Picture]:
@@ -92,7 +95,7 @@ def _triplets(data: Data, subject: Subject) -> Iterator[Picture]:
         "Anchor and positive by chance; the negative is the nearest image of another class among "
         f"{len(candidates)}. Squared Euclidean distances of embeddings of length one, 0 to 4."
     )
-    yield Picture("Triplets", text, figure)
+    yield Picture(TRIPLETS, text, figure)
 
 
 def _episode(config: Config, data: Data, subject: Subject, episode: Episode) -> Iterator[Picture]:
@@ -116,7 +119,7 @@ def _episode(config: Config, data: Data, subject: Subject, episode: Episode) -> 
         f"The run's support set and its queries, {way}-way {shot}-shot, with the answers of {method.name}, in the two "
         "directions of greatest variance; a prototype is the mean of its class's shots."
     )
-    yield Picture("One episode", text, figure)
+    yield Picture(EPISODE, text, figure)
 
 
 def _thumbnails(data: Data, rows: np.ndarray) -> np.ndarray:

@@ -10,11 +10,11 @@ from PIL import Image
 
 from ppfsl.config import Config
 from ppfsl.data.support_set import SupportSet, as_episode
-from ppfsl.files import make_folder, replacing
+from ppfsl.files import replacing
 from ppfsl.progress import say
 from ppfsl.randomness import generator
 from ppfsl.reporting.drawing import to_png
-from ppfsl.reporting.examples import examples
+from ppfsl.reporting.examples import TITLES, examples
 from ppfsl.reporting.plots import contact_sheet
 from ppfsl.reporting.report import write_report
 from ppfsl.reporting.terminal import print_per_class
@@ -50,9 +50,10 @@ def show_run(
         for picture in pictures:
             png = to_png(picture.figure)
             board.image(picture.title.lower(), _pixels(png))
-            make_folder(folder / "pictures")
-            with replacing(folder / "pictures" / f"{picture.title.lower().replace(' ', '_')}.png") as temporary:
+            with replacing(_picture_file(folder, picture.title)) as temporary:
                 temporary.write_bytes(png)
+        for title in set(TITLES).difference(picture.title for picture in pictures):  # of an earlier run in this folder
+            _picture_file(folder, title).unlink(missing_ok=True)
         # VisualDL draws nothing for a histogram with a single step: a step a class also shows which class is diffuse.
         for step, (same, other) in enumerate(distances_by_class(embeddings[chosen], labels)):
             board.histogram("embedding distance, a step a class/to the same class", same, step)
@@ -61,6 +62,10 @@ def show_run(
     report = write_report(folder, images, embeddings[chosen], names, pictures)
     print_per_class(result)
     say(f"report: {report}\ncurves: visualdl --logdir {folder / 'vdl'} --language en")
+
+
+def _picture_file(folder: Path, title: str) -> Path:
+    return folder / "pictures" / f"{title.lower().replace(' ', '_')}.png"
 
 
 def _pixels(png: bytes) -> np.ndarray:

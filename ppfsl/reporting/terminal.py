@@ -19,7 +19,7 @@ MOST_ROWS = 60  # with more classes than this, the hardest and the easiest half 
 
 
 def print_per_class(result: dict[str, Any], every: bool = False, stream: TextIO | None = None) -> None:
-    """Print the accuracies of a run: a summary of its evaluations, then per-class tables.
+    """Print the accuracies of a run: a summary of its evaluations, per-class tables, then a line on verification.
 
     Inductive and transductive evaluations never share a table. A single evaluation needs no summary.
 
@@ -37,6 +37,8 @@ def print_per_class(result: dict[str, Any], every: bool = False, stream: TextIO 
     shown = evaluations if every or len(evaluations) <= MOST_TABLES else [evaluations[0], evaluations[-1]]
     for evaluation in shown:
         _print(console, wording.headline(evaluation), _classes(console, evaluation, None if every else MOST_ROWS))
+    if "verification" in result:
+        console.print(_text(console, wording.verification(result["verification"])), soft_wrap=True)
 
 
 def _console(stream: TextIO) -> "Console":

@@ -63,6 +63,16 @@ def headline(evaluation: Evaluation) -> str:
     return f"{', '.join(words)}: {accuracy(evaluation)} ({episodes(evaluation)})"
 
 
+def verification(pairs: dict[str, Any]) -> str:
+    """What result.json says of pairs, in a line."""
+    return (
+        f"Verification, {pairs['pairs']} pairs of {pairs['part']} classes, {pairs['similarity']}: "
+        f"area under the ROC curve {pairs['roc_auc']:.4f}, equal error rate {100 * pairs['equal_error_rate']:.1f} %, "
+        f"accuracy {100 * pairs['accuracy']:.1f} % ± {100 * pairs['ci95']:.1f} at the threshold "
+        f"{pairs['threshold']:.3f}"
+    )
+
+
 def by_kind(evaluations: Sequence[Evaluation]) -> list[tuple[str, list[Evaluation]]]:
     """Evaluations in their order, inductive ones apart from transductive ones; a kind without any is left out."""
     groups = [(name, [e for e in evaluations if kind(e) == name]) for name in ("inductive", "transductive")]

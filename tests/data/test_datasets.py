@@ -8,7 +8,7 @@ import pytest
 
 from ppfsl.config import DataConfig, SyntheticConfig
 from ppfsl.data import datasets
-from ppfsl.data.datasets import open_split, open_table
+from ppfsl.data.datasets import check_split, open_split, open_table
 from ppfsl.data.source import Source
 from ppfsl.data.table import ImageTable
 from ppfsl.errors import UserError
@@ -117,6 +117,15 @@ def test_a_named_split_is_loaded(photographs: Path, tmp_path: Path) -> None:
     assert (split.name, split.base.classes, split.novel.classes) == ("own", (1, 2), (3, 4))
     with pytest.raises(UserError, match=r"data\.split: folder has no split 'metadataset'"):
         open_split(config.model_copy(update={"split": "metadataset"}), open_table(config))
+
+
+def test_a_named_split_is_checked_without_a_table(tmp_path: Path) -> None:
+    check_split(DataConfig(name="flowers102", split="metadataset"))
+    check_split(DataConfig(name="folder", folder="absent"))
+    with pytest.raises(UserError, match=r"data\.split: omniglot has no split 'vinylas'; known: vinyals"):
+        check_split(DataConfig(name="omniglot", split="vinylas"))
+    with pytest.raises(UserError, match=r"there is no file .*absent\.json"):
+        check_split(DataConfig(name="folder", folder="absent", split=str(tmp_path / "absent.json")))
 
 
 def test_shipped_splits_of_the_flowers_are_found() -> None:

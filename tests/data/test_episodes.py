@@ -113,8 +113,33 @@ def test_all_classes_and_images_are_drawn_about_equally_often() -> None:
 def test_too_few_classes_are_refused() -> None:
     with pytest.raises(UserError, match=r"^11-way episodes need 11 classes, but there are 10; lower evaluation\.way$"):
         sampler(way=11)
-    with pytest.raises(UserError, match=r"need 5 classes, but there are 0; lower evaluation\.way$"):
+    with pytest.raises(UserError, match=r"need 5 classes, but there are 0; add classes, or choose another split$"):
         EpisodeSampler(np.arange(0), np.arange(0), 5, 1, 1, 0)
+
+
+@pytest.mark.parametrize(
+    ("keys", "part", "named"), [("evaluation", "novel", "novel"), ("objective", None, "base"), ("validation",) * 3]
+)
+def test_the_part_that_lacks_classes_is_named(keys: str, part: str | None, named: str) -> None:
+    with pytest.raises(UserError) as caught:
+        EpisodeSampler(*SMALL, 11, 1, 1, 0, keys, part)
+    assert str(caught.value) == f"11-way episodes need 11 classes, but there are 10 {named} classes; lower {keys}.way"
+
+
+def test_nobody_is_told_to_lower_what_cannot_be_lower() -> None:
+    one_class = np.arange(5), np.ones(5, dtype=np.int64)
+    with pytest.raises(UserError) as caught:
+        EpisodeSampler(*one_class, 2, 1, 1, 0, "validation")
+    assert str(caught.value).endswith("there are 1 validation classes; add classes, or choose another split")
+    for shot, query, remedy in (
+        (1, 1, "need 2; add images"),
+        (1, 2, "need 3; lower evaluation.query, or add images"),
+        (2, 1, "need 3; lower evaluation.shot, or add images"),
+        (2, 2, "need 4; lower evaluation.shot or evaluation.query, or add images"),
+    ):
+        with pytest.raises(UserError) as caught:
+            check_sizes({1: np.arange(1)}, shot, query)
+        assert str(caught.value).endswith(remedy)
 
 
 def test_small_class_is_refused_by_name() -> None:
@@ -131,7 +156,8 @@ def test_small_class_is_refused_by_name() -> None:
 def test_complaints_name_the_keys_that_asked_for_the_episodes() -> None:
     with pytest.raises(UserError, match=r"; lower validation\.way$"):
         EpisodeSampler(*SMALL, 11, 1, 1, 0, "validation")
-    with pytest.raises(UserError, match=r"; lower objective\.shot or objective\.query, or add images$"):
+    # Training numbers the base classes anew, so that a label would name another class than the user's.
+    with pytest.raises(UserError, match=r"^a base class has .*; lower objective\.shot or objective\.query, or add"):
         EpisodeSampler(*SMALL, 5, 4, 3, 0, "objective")
 
 

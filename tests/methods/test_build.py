@@ -11,18 +11,23 @@ from ppfsl.config import Adaptation, Objective, SiameseConfig
 from ppfsl.config.adaptations import needs_trained
 from ppfsl.config.objectives import has_layers
 from ppfsl.errors import UserError
+from ppfsl.methods.anil import Anil
 from ppfsl.methods.base import Method
 from ppfsl.methods.baseline import Baseline
-from ppfsl.methods.build import build_learner, build_method, build_siamese
+from ppfsl.methods.build import build_learner, build_method, build_siamese, build_task_learner
 from ppfsl.methods.class_mean import ClassMean
 from ppfsl.methods.finetune import Finetune, FinetuneAll
 from ppfsl.methods.layers import build_layer, describe
+from ppfsl.methods.maml import Maml
 from ppfsl.methods.matching import Matching
 from ppfsl.methods.meta_baseline import MetaBaseline
+from ppfsl.methods.meta_sgd import MetaSgd
 from ppfsl.methods.nearest_shot import NearestShot
 from ppfsl.methods.prototypical import Prototypical
 from ppfsl.methods.relation import Relation
+from ppfsl.methods.reptile import Reptile
 from ppfsl.methods.siamese import Siamese
+from ppfsl.methods.task_network import TaskHead
 
 EMBEDDER = build_embedder(Architecture("conv4", 16, 3, 5, "unit", (("width", 4),)), 0)
 ARGUMENTS: dict[str, dict[str, Any]] = {
@@ -31,7 +36,19 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
     "relation": {"shape": [4, 1, 1], "width": 3, "hidden": 2},
     "meta_baseline": {"initial": 10.0},
 }
+BY_GRADIENT = ("anil", "maml", "meta_sgd", "reptile")
+WEIGHTS = {f"embedder.{name}": int(w.size) for name, w in EMBEDDER.named_parameters() if w.trainable}
+
+
+def task_head(method: str, **changes: Any) -> nn.Layer:
+    rates = {**WEIGHTS, "linear.weight": 15, "linear.bias": 3} if method == "meta_sgd" else None
+    arguments = {"dim": 5, "way": 3, "steps": 2, "lr": 0.3, "batch_norm": "support_statistics", "rates": rates}
+    return build_layer({"name": "task", "arguments": {"method": method, **arguments, **changes}}, 0)
+
+
 LAYERS = {name: build_layer({"name": name, "arguments": arguments}, 0) for name, arguments in ARGUMENTS.items()}
+LAYERS |= {name: task_head(name) for name in BY_GRADIENT}
+AS_TRAINED: dict[str, Any] = {"steps": 2, "lr": 0.3, "batch_norm": "support_statistics", "seed": 3}
 FULL = {"name": "matching", "context": "full"}
 
 
@@ -73,6 +90,26 @@ def build(keys: dict[str, Any], layer: nn.Layer | None = None, seed: int = 3) ->
         ({"name": "siamese"}, Siamese, {"layer": LAYERS["siamese"], "shots": "mean"}),
         ({"name": "siamese", "shots": "max"}, Siamese, {"layer": LAYERS["siamese"], "shots": "max"}),
         ({"name": "meta_baseline"}, MetaBaseline, {"layer": LAYERS["meta_baseline"]}),
+        ({"name": "anil"}, Anil, {"layer": LAYERS["anil"], "steps": 2, "lr": 0.3}),
+        ({"name": "anil", "steps": 7, "lr": 0.5}, Anil, {"layer": LAYERS["anil"], "steps": 7, "lr": 0.5}),
+        ({"name": "maml"}, Maml, {"layer": LAYERS["maml"], **AS_TRAINED}),
+        (
+            {"name": "maml", "steps": 7, "lr": 0.5, "batch_norm": "running"},
+            Maml,
+            {"layer": LAYERS["maml"], "steps": 7, "lr": 0.5, "batch_norm": "running", "seed": 3},
+        ),
+        ({"name": "meta_sgd"}, MetaSgd, {"layer": LAYERS["meta_sgd"], **AS_TRAINED}),
+        (
+            {"name": "meta_sgd", "steps": 7, "batch_norm": "transductive"},
+            MetaSgd,
+            {"layer": LAYERS["meta_sgd"], "steps": 7, "batch_norm": "transductive"},
+        ),
+        ({"name": "reptile"}, Reptile, {"layer": LAYERS["reptile"], **AS_TRAINED, "steps": 50, "batch": 5}),
+        (
+            {"name": "reptile", "steps": 7, "lr": 0.5, "batch": 9, "batch_norm": "running"},
+            Reptile,
+            {"layer": LAYERS["reptile"], "steps": 7, "lr": 0.5, "batch": 9, "batch_norm": "running"},
+        ),
     ],
     ids=lambda value: "-".join(map(str, value.values())) if isinstance(value, dict) and "name" in value else "",
 )
@@ -89,13 +126,19 @@ def test_each_adaptation_gives_its_method(keys: dict[str, Any], kind: type, fact
         assert found is value if isinstance(value, nn.Layer) else found == value
 
 
-def test_fine_tuning_alone_may_look_at_the_queries() -> None:
+def test_fine_tuning_on_queries_and_batch_norm_over_them_alone_are_transductive() -> None:
     assert build({"name": "finetune", "entropy": "query"}).transductive
+    for name in ("maml", "meta_sgd", "reptile"):
+        assert build({"name": name, "batch_norm": "transductive"}, LAYERS[name]).transductive
+        assert build({"name": name}, task_head(name, batch_norm="transductive")).transductive
+        assert not build(
+            {"name": name, "batch_norm": "running"}, task_head(name, batch_norm="transductive")
+        ).transductive
     for name in ("class_mean", "finetune", "baseline", "nearest_shot", "prototypical", "matching", *LAYERS):
         assert not build({"name": name}, LAYERS.get(name)).transductive
 
 
-@pytest.mark.parametrize("keys", [{"name": "siamese"}, {"name": "relation"}, {"name": "meta_baseline"}, FULL])
+@pytest.mark.parametrize("keys", [*({"name": name} for name in LAYERS if name != "matching"), FULL], ids=str)
 def test_layer_that_is_missing_or_of_another_method_is_refused(keys: dict[str, Any]) -> None:
     name = "matching with context: full" if keys == FULL else keys["name"]
     expected = (
@@ -104,9 +147,32 @@ def test_layer_that_is_missing_or_of_another_method_is_refused(keys: dict[str, A
     )
     others = [layer for owner, layer in LAYERS.items() if owner != keys["name"]]
     for layer in (None, *others):
+        if name in BY_GRADIENT and isinstance(layer, TaskHead):
+            continue  # whose sentence says what it is
         with pytest.raises(UserError) as caught:
             build(keys, layer)
         assert str(caught.value) == expected
+
+
+@pytest.mark.parametrize("trained", BY_GRADIENT)
+@pytest.mark.parametrize("name", BY_GRADIENT)
+def test_a_network_that_another_method_trained_to_adapt_is_refused(name: str, trained: str) -> None:
+    if name == trained:
+        assert build({"name": name}, LAYERS[trained]).name == name
+        return
+    with pytest.raises(UserError) as caught:
+        build({"name": name, "label": "a row"}, LAYERS[trained])
+    assert str(caught.value) == (
+        f"adaptation {name} needs what the objective of that name learns, but this checkpoint holds that of {trained}; "
+        f"evaluate another run, or adapt by {trained}"
+    )
+
+
+@pytest.mark.parametrize("name", ["maml", "meta_sgd", "reptile"])
+def test_methods_that_adapt_the_embedder_start_from_its_very_weights(name: str) -> None:
+    method: Any = build({"name": name}, LAYERS[name])
+    assert method.network.embedder is EMBEDDER
+    assert method.network.linear is LAYERS[name].linear
 
 
 @pytest.mark.parametrize("name", ["class_mean", "finetune", "baseline", "baseline++", "nearest_shot", "prototypical"])
@@ -161,6 +227,18 @@ SHAPE = (4, 3, 3)
             {},
             {"name": "meta_baseline", "arguments": {"initial": 4.0}},
         ),
+        (
+            {"name": "anil", "way": 4, "inner_steps": 3, "inner_lr": 0.2},
+            Anil,
+            {"steps": 3, "lr": 0.2},
+            {
+                "name": "task",
+                "arguments": {
+                    **{"method": "anil", "dim": 36, "way": 4, "steps": 3, "lr": 0.2},
+                    **{"batch_norm": "running", "rates": None},
+                },
+            },
+        ),
     ],
     ids=lambda value: value["name"] if isinstance(value, dict) and "name" in value else "",
 )
@@ -191,3 +269,46 @@ def test_siamese_objective_gives_its_method() -> None:
     expected = build_layer(description, 3).state_dict()
     assert all((value.numpy() == expected[name].numpy()).all() for name, value in method.layer.state_dict().items())
     assert build({"name": "siamese"}, method.layer).layer is method.layer  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(
+    ("keys", "kind", "facts"),
+    [
+        (
+            {"name": "maml"},
+            Maml,
+            {"order": 2, "first_order_epochs": 0, "batch_norm": "transductive", "steps": 1, "lr": 0.4},
+        ),
+        ({"name": "maml", "order": 1, "batch_norm": "running"}, Maml, {"order": 1, "batch_norm": "running"}),
+        ({"name": "maml", "first_order_epochs": 4, "inner_steps": 3}, Maml, {"first_order_epochs": 4, "steps": 3}),
+        ({"name": "meta_sgd"}, MetaSgd, {"order": 2, "first_order_epochs": 0, "lr": 0.1, "steps": 1}),
+        ({"name": "meta_sgd", "inner_steps": 2, "inner_lr": 0.2}, MetaSgd, {"lr": 0.2, "steps": 2}),
+        ({"name": "reptile"}, Reptile, {"steps": 5, "lr": 1e-3, "batch": 10}),
+        (
+            {"name": "reptile", "inner_batch": 3, "batch_norm": "support_statistics"},
+            Reptile,
+            {"batch": 3, "batch_norm": "support_statistics"},
+        ),
+    ],
+    ids=lambda value: "-".join(map(str, value.values())) if isinstance(value, dict) and "name" in value else "",
+)
+def test_each_objective_on_tasks_gives_its_method(keys: dict[str, Any], kind: type, facts: dict[str, Any]) -> None:
+    config = objective(way=4, **keys)
+    learner: Any = build_task_learner(config, EMBEDDER, 3)
+    assert type(learner) is kind
+    assert {name: getattr(learner, name) for name in facts} == facts
+    assert (learner.name, learner.seed, learner.inputs) == (keys["name"], 3, "image")
+    assert has_layers(config)
+    assert learner.network.embedder is EMBEDDER
+    assert learner.network.linear is learner.layer.linear
+    description = describe(learner.layer)
+    settings = {"steps": learner.steps, "lr": learner.lr, "batch_norm": learner.batch_norm}
+    arguments = {"method": keys["name"], "dim": 5, "way": 4, **settings}
+    rates = {**WEIGHTS, "linear.weight": 20, "linear.bias": 4} if kind is MetaSgd else None
+    assert description == {"name": "task", "arguments": {**arguments, "rates": rates}}
+    expected = build_layer(description, 3).state_dict()
+    assert all((value.numpy() == expected[name].numpy()).all() for name, value in learner.layer.state_dict().items())
+    # What one trains, the other takes, with its settings.
+    method: Any = build({"name": keys["name"], **({"steps": learner.steps} if kind is Reptile else {})}, learner.layer)
+    assert type(method) is kind
+    assert {name: getattr(method, name) for name in settings} == settings

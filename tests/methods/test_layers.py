@@ -12,7 +12,9 @@ from ppfsl.methods.matching import FullContext
 from ppfsl.methods.meta_baseline import LearnedScale
 from ppfsl.methods.relation import RelationModule
 from ppfsl.methods.siamese import PairHead
+from ppfsl.methods.task_network import TaskHead
 
+TASK: dict[str, Any] = {"dim": 4, "way": 3, "steps": 2, "lr": 0.5, "batch_norm": "support_statistics"}
 DESCRIPTIONS: list[dict[str, Any]] = [
     {"name": "siamese", "arguments": {"dim": 4, "merge": "absolute_difference", "hidden": []}},
     {"name": "siamese", "arguments": {"dim": 4, "merge": "concatenation", "hidden": [6, 3]}},
@@ -20,8 +22,16 @@ DESCRIPTIONS: list[dict[str, Any]] = [
     {"name": "relation", "arguments": {"shape": [2, 7, 7], "width": 5, "hidden": 3}},
     {"name": "relation", "arguments": {"shape": [6, 1, 1], "width": 64, "hidden": 8}},
     {"name": "meta_baseline", "arguments": {"initial": 7.5}},
+    {"name": "task", "arguments": {**TASK, "method": "maml", "rates": None}},
+    {"name": "task", "arguments": {**TASK, "method": "meta_sgd", "rates": {"a.weight": 6, "b.bias": 2, "b.weight": 8}}},
 ]
-KINDS = {"siamese": PairHead, "matching": FullContext, "relation": RelationModule, "meta_baseline": LearnedScale}
+KINDS = {
+    "siamese": PairHead,
+    "matching": FullContext,
+    "relation": RelationModule,
+    "meta_baseline": LearnedScale,
+    "task": TaskHead,
+}
 every = pytest.mark.parametrize("description", DESCRIPTIONS, ids=lambda value: json.dumps(value["arguments"]))
 
 
@@ -73,6 +83,8 @@ def test_weights_start_small_and_vectors_at_their_constants(description: dict[st
             assert 0.02 < value.std() < 1.5
         elif name == "scale":
             assert value.tolist() == [7.5]
+        elif name.startswith("rates."):
+            assert set(value.tolist()) == {0.5}
         else:
             one = name.endswith("_variance") or ("norms" in name and name.endswith("weight"))
             assert set(value.tolist()) == {float(one)}

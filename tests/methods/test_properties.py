@@ -13,6 +13,7 @@ from paddle import nn
 from ppfsl.config import BaselineConfig, FinetuneConfig
 from ppfsl.data.episodes import Episode, EpisodeSampler
 from ppfsl.evaluation import Evaluation, evaluate
+from ppfsl.methods.anil import Anil
 from ppfsl.methods.base import EpisodeLearner, Method, Support
 from ppfsl.methods.baseline import Baseline
 from ppfsl.methods.class_mean import ClassMean
@@ -51,6 +52,14 @@ def siamese(merge: str, *hidden: int, shots: Any = "mean") -> Siamese:
     return Siamese(layer_of("siamese", dim=DIM, merge=merge, hidden=list(hidden)), shots)
 
 
+def anil() -> Anil:
+    """Of a head that prefers no class, so that their names do not matter."""
+    arguments = {"method": "anil", "dim": DIM, "way": WAY, "steps": 3, "lr": 0.2, "batch_norm": "running"}
+    layer = layer_of("task", **arguments)
+    layer.linear.weight.set_value(layer.linear.weight[:, :1].expand([DIM, WAY]))
+    return Anil(layer, 3, 0.2)
+
+
 METHODS: dict[str, Callable[[], Any]] = {
     "class_mean": ClassMean,
     "finetune": finetune,
@@ -70,6 +79,7 @@ METHODS: dict[str, Callable[[], Any]] = {
     "siamese, max": lambda: siamese("absolute_difference", 5, shots="max"),
     "siamese, concatenation": lambda: siamese("concatenation", 9, 5),
     "meta_baseline": lambda: MetaBaseline(layer_of("meta_baseline", initial=10.0)),
+    "anil": anil,
 }
 every = pytest.mark.parametrize("name", METHODS)
 learned = [name for name in METHODS if getattr(METHODS[name](), "layer", None) is not None]
@@ -111,12 +121,22 @@ def test_logits_are_one_number_per_query_and_class(name: str) -> None:
     assert np.ptp(found) > 1e-3
 
 
+IN_MINIBATCHES: dict[str, Callable[[], Any]] = {
+    f"{name}, mini-batches": lambda name=name: baseline(name=name, batch_size=4) for name in ("baseline", "baseline++")
+}
+
+
 @pytest.mark.parametrize("order", [[5, 4, 3, 2, 1, 0], [2, 0, 5, 1, 3, 4]], ids=str)
-@every
-def test_order_of_the_support_set_matters_to_full_context_alone(name: str, order: list[int]) -> None:
-    straight = logits(METHODS[name]())
-    shuffled = logits(METHODS[name](), INPUTS[:, order], LABELS[order])
-    assert np.allclose(shuffled, straight, atol=1e-5) == (name != "matching, full context")
+@pytest.mark.parametrize("name", [*METHODS, *IN_MINIBATCHES])
+def test_order_of_the_support_set_matters_to_full_context_and_mini_batches_alone(name: str, order: list[int]) -> None:
+    method = (METHODS | IN_MINIBATCHES)[name]()
+    shuffled = logits(method, INPUTS[:, order], LABELS[order])
+    ordered = name == "matching, full context" or name in IN_MINIBATCHES
+    assert np.allclose(shuffled, logits(method), atol=1e-5) != ordered
+
+
+def test_mini_batches_are_what_the_shipped_configurations_fit_by() -> None:
+    assert all(BaselineConfig(name=name).batch_size == 4 for name in ("baseline", "baseline++"))
 
 
 class Renamed(Baseline):
@@ -238,6 +258,12 @@ def subdued_context() -> Matching:
     return Matching(layer)
 
 
+def anil_from_zero() -> Anil:
+    arguments = {"method": "anil", "dim": CLASSES, "way": 5, "steps": 2, "lr": 0.5, "batch_norm": "running"}
+    layer = layer_of("task", **arguments)
+    return Anil(set_weights(layer, {"linear.weight": np.zeros((CLASSES, 5))}), 2, 0.5)
+
+
 PERFECT: dict[str, Callable[[], Any]] = {
     **{name: METHODS[name] for name in METHODS if name not in learned},
     "baseline": lambda: Baseline(BaselineConfig(name="baseline", lr=0.5)),
@@ -247,6 +273,7 @@ PERFECT: dict[str, Callable[[], Any]] = {
     "siamese": lambda: comparing_siamese("absolute_difference"),
     "siamese, concatenation": lambda: comparing_siamese("concatenation"),
     "meta_baseline": lambda: MetaBaseline(layer_of("meta_baseline", initial=10.0)),
+    "anil": anil_from_zero,
 }
 
 

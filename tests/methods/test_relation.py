@@ -7,6 +7,7 @@ import paddle
 import paddle.nn.functional as F
 import pytest
 
+from ppfsl.methods import relation
 from ppfsl.methods.base import Support
 from ppfsl.methods.relation import Relation, RelationModule
 from ppfsl.randomness import generator
@@ -119,6 +120,23 @@ def test_class_map_is_the_sum_or_the_mean_of_its_shots() -> None:
     support = Support(paddle.to_tensor(inputs), paddle.to_tensor(labels), WAY, np.arange(EPISODES))
     found = Relation(layer, "mean").adapt(support)(paddle.to_tensor(query)).numpy()
     np.testing.assert_allclose(found, means, atol=1e-9)
+
+
+@pytest.mark.parametrize("training", [False, True])
+def test_queries_are_scored_in_parts_but_in_training(monkeypatch: pytest.MonkeyPatch, training: bool) -> None:
+    """Batch norm would normalise the parts of a training batch each by itself."""
+    layer, (inputs, labels, query) = module(3, training), task(3, 2)
+    pairs: list[int] = []
+    layer.second.register_forward_pre_hook(lambda _, maps: pairs.append(len(maps[0])))
+    monkeypatch.setattr(relation, "_MOST_NUMBERS", 3 * EPISODES * WAY * WIDTH * 3 * 3)  # three queries at a time
+    expected = numpy_scores(layer, inputs, labels, query, training)
+    found = scores(layer, inputs, labels, query).numpy()
+    assert pairs == [EPISODES * WAY * queries for queries in ([QUERIES] if training else [3, 1])]
+    np.testing.assert_allclose(found, expected, rtol=1e-9, atol=1e-9)
+    monkeypatch.setattr(relation, "_MOST_NUMBERS", 1)  # as small as it can be
+    pairs.clear()
+    assert scores(layer, inputs, labels, query).shape == list(expected.shape)
+    assert pairs == [EPISODES * WAY * queries for queries in ([QUERIES] if training else [1] * QUERIES)]
 
 
 def test_only_training_moves_the_running_statistics() -> None:

@@ -80,6 +80,26 @@ def test_where_there_is_no_terminal_long_names_are_folded_at_a_hundred_columns(e
     assert text.count("x") == 150
 
 
+def test_verification_is_told_in_a_line(evaluation: Any, result: Any) -> None:
+    pairs = {
+        "part": "novel",
+        "similarity": "cosine similarity",
+        "pairs": 4000,
+        "roc_auc": 0.98765,
+        "equal_error_rate": 0.0543,
+        "accuracy": 0.9456,
+        "ci95": 0.0071,
+        "threshold": 0.43219,
+    }
+    whole = result([evaluation()])
+    assert "Verification" not in printed(whole)
+    line = printed(whole | {"verification": pairs}).splitlines()[-1]
+    assert line == (
+        "Verification, 4000 pairs of novel classes, cosine similarity: area under the ROC curve 0.9877, "
+        "equal error rate 5.4 %, accuracy 94.6 % ± 0.7 at the threshold 0.432"
+    )
+
+
 def test_names_are_taken_literally(evaluation: Any, result: Any) -> None:
     text = printed(result([evaluation(names=["[red]rose[/red]", "bell\x07\x1b[2Jflower", "向日葵"])]))
     assert "[red]rose[/red]" in text

@@ -77,6 +77,32 @@ METHODS: list[Tree] = [  # with layers of their own; the relation module's has b
         "optimizer": {"name": "momentum", "lr": 0.1},
     },
 ]
+TASKS: list[Tree] = [  # whose methods adapt networks by gradient
+    {
+        "objective": {"name": "maml", "first_order_epochs": 1, "episodes_per_batch": 2, **EPISODES},
+        "epochs": 2,
+        "steps_per_epoch": 2,
+        "augmentation": {"crop": "random", "flip": True},
+    },
+    {
+        "objective": {"name": "anil", "inner_steps": 2, **EPISODES},
+        "epochs": 2,
+        "steps_per_epoch": 2,
+        "optimizer": {"name": "momentum", "lr": 0.1},
+    },
+    {
+        "objective": {"name": "reptile", "inner_batch": 2, "inner_lr": 0.01, **EPISODES},
+        "epochs": 2,
+        "steps_per_epoch": 2,
+        "optimizer": {"name": "sgd", "lr": 0.5},
+    },
+    {
+        "objective": {"name": "meta_sgd", "batch_norm": "support_statistics", **EPISODES},
+        "epochs": 2,
+        "steps_per_epoch": 2,
+        "optimizer": {"name": "adam", "lr": 0.01, "weight_decay": 1e-3},
+    },
+]
 
 
 class Killed(BaseException):
@@ -93,6 +119,14 @@ def method_tree(tiny_tree: Callable[[], Tree]) -> Tree:
     """Stages of methods with layers of their own, on maps of 4 x 4 pixels."""
     backbone = {"name": "conv4", "width": 4, "pools": 2, "projection": "none"}
     return {**tiny_tree(), "backbone": backbone, "pretrain": copy.deepcopy(METHODS)}
+
+
+@pytest.fixture
+def task_tree(tiny_tree: Callable[[], Tree]) -> Tree:
+    """Stages of methods that adapt networks by gradient."""
+    tree = {**tiny_tree(), "pretrain": copy.deepcopy(TASKS)}
+    tree["validation"]["episodes"] = 3
+    return tree
 
 
 @pytest.fixture
@@ -305,6 +339,42 @@ def test_methods_layers_survive_a_kill_before_any_checkpoint(
         assert_same_training(tmp_path / "whole", scene)
         assert again.keys() == weights.keys()
         assert all(again[name].tobytes() == weights[name].tobytes() for name in weights)
+
+
+def test_methods_that_adapt_by_gradient_survive_a_kill_before_any_checkpoint(
+    task_tree: Tree, tmp_path: Path, eager: None, scenes: Callable[[], list[Path]]
+) -> None:
+    weights = train(task_tree, tmp_path / "whole")
+    assert {"layer.linear.weight", "layer.rates.0", "layer.rates.15"} <= weights.keys()
+    assert len(scenes()) >= 2 + 2 * 4 + 4 + 2 * 4, "first two, an epoch, best ones, ends of stages"
+    for scene in scenes()[3::5]:  # in every stage
+        again = train(task_tree, scene)
+        assert_same_training(tmp_path / "whole", scene)
+        assert again.keys() == weights.keys()
+        assert all(again[name].tobytes() == weights[name].tobytes() for name in weights)
+
+
+@pytest.mark.parametrize("stage", [0, 1, 2, 3])
+def test_methods_that_adapt_by_gradient_survive_a_kill_inside_an_epoch(
+    task_tree: Tree, tmp_path: Path, eager: None, monkeypatch: pytest.MonkeyPatch, stage: int
+) -> None:
+    task_tree["pretrain"] = [TASKS[stage], TASKS[(stage + 1) % 4]]
+    weights = train(task_tree, tmp_path / "whole")
+    really = pretrain.Stage.run_epoch
+
+    def killed(self: Any, epoch: int) -> Iterator[Any]:
+        for number, step in enumerate(really(self, epoch)):
+            if self.config.objective.name == TASKS[stage]["objective"]["name"] and (epoch, number) == (1, 1):
+                raise Killed
+            yield step
+
+    with monkeypatch.context() as patch:
+        patch.setattr(pretrain.Stage, "run_epoch", killed)
+        with pytest.raises(Killed):
+            train(task_tree, tmp_path / "killed")
+    again = train(task_tree, tmp_path / "killed")
+    assert_same_training(tmp_path / "whole", tmp_path / "killed")
+    assert all(again[name].tobytes() == weights[name].tobytes() for name in weights)
 
 
 @pytest.mark.parametrize("stage", [0, 1, 2])

@@ -7,12 +7,12 @@ import paddle
 import pytest
 
 from ppfsl.backbones.embedder import Architecture, Embedder, build_embedder
-from ppfsl.config import RelationConfig, SiameseConfig, ValidationConfig
+from ppfsl.config import AnilConfig, MamlConfig, RelationConfig, SiameseConfig, ValidationConfig
 from ppfsl.data.episodes import EpisodeSampler
 from ppfsl.data.table import ImageTable
 from ppfsl.errors import UserError
 from ppfsl.methods.base import Learner, Support
-from ppfsl.methods.build import build_learner, build_siamese
+from ppfsl.methods.build import build_learner, build_siamese, build_task_learner
 from ppfsl.methods.prototypical import Prototypical
 from ppfsl.randomness import generator
 from ppfsl.training.checkpoint import weights_of
@@ -51,6 +51,7 @@ def methods() -> dict[str, Learner]:
         "prototypical": Prototypical(),
         "relation": build_learner(relation, (6, 1, 1), 0),
         "siamese": build_siamese(SiameseConfig(name="siamese"), 6, 0),
+        "anil": build_learner(AnilConfig(name="anil", way=3), (6, 1, 1), 0),
     }
 
 
@@ -76,14 +77,36 @@ def by_hand(table: ImageTable, embedder: Embedder, method: Learner | None) -> fl
 
 
 @pytest.mark.parametrize("frozen", [False, True])
-@pytest.mark.parametrize("name", ["class means", "prototypical", "relation", "siamese"])
+@pytest.mark.parametrize("name", ["class means", "prototypical", "relation", "siamese", "anil"])
 def test_score_is_the_accuracy_of_the_method(table: ImageTable, embedder: Embedder, name: str, frozen: bool) -> None:
     method = methods().get(name)
     found = validation(table).score(embedder, frozen, method)
     if method is not None and method.layer is not None:
         method.layer.eval()
     assert found == pytest.approx(by_hand(table, embedder, method), abs=1.5 / 72)  # an answer may hang on a rounding
-    assert 0.4 < found < 1 or name in ("relation", "siamese")  # which have learned nothing
+    assert 0.4 < found < 1 or name in ("relation", "siamese", "anil")  # which have learned nothing
+
+
+@pytest.mark.parametrize("frozen", [False, True])
+@pytest.mark.parametrize("batch_norm", ["transductive", "support_statistics", "running"])
+def test_methods_that_take_images_are_scored_on_images(
+    table: ImageTable, embedder: Embedder, batch_norm: Any, frozen: bool
+) -> None:
+    config = MamlConfig(name="maml", way=3, inner_steps=3, inner_lr=0.1, batch_norm=batch_norm)
+    method = build_task_learner(config, embedder, 0)
+    embedder.train()
+    before = weights_of(method.network)
+    found = validation(table).score(embedder, frozen, method)
+    assert all(part.training for part in embedder.sublayers(include_self=True))
+    assert all(np.array_equal(value, before[name]) for name, value in weights_of(method.network).items())
+    rows, right = rows_of(table), []
+    pixels = table.images.transpose(0, 3, 1, 2).astype(np.float32)
+    for number, episode in enumerate(EpisodeSampler(np.arange(len(rows)), table.labels[rows], 3, 2, 3, 0).take(8)):
+        shots, asked = (paddle.to_tensor(pixels[rows[part].ravel()][None]) for part in (episode.support, episode.query))
+        classify = method.adapt(Support(shots, paddle.to_tensor([0, 0, 1, 1, 2, 2]), 3, np.asarray([number])))
+        right.append(classify(asked)[0].numpy().argmax(1) == np.repeat(np.arange(3), 3))
+    assert found == pytest.approx(np.mean(right))
+    assert found > 0.4 or batch_norm == "running"  # of which an untrained network has none
 
 
 def test_methods_are_told_apart(table: ImageTable, embedder: Embedder) -> None:
@@ -129,7 +152,9 @@ def test_features_are_computed_once_while_the_backbone_is_frozen(
 def test_what_cannot_be_served_names_the_keys_of_validation(table: ImageTable) -> None:
     with pytest.raises(UserError) as caught:
         validation(table, way=5)
-    assert str(caught.value) == "validation: 5-way episodes need 5 classes, but there are 4; lower validation.way"
+    assert str(caught.value) == (
+        "validation: 5-way episodes need 5 classes, but there are 4 validation classes; lower validation.way"
+    )
     with pytest.raises(UserError) as caught:
         validation(table, shot=8)
     assert str(caught.value) == (

@@ -11,6 +11,7 @@ from ppfsl.training.objectives.cosine import Cosine
 from ppfsl.training.objectives.cross_entropy import CrossEntropy
 from ppfsl.training.objectives.episodic import Episodic
 from ppfsl.training.objectives.pairs import Contrastive, Siamese
+from ppfsl.training.objectives.sequences import Sequences
 from ppfsl.training.objectives.tasks import Tasks
 from ppfsl.training.objectives.triplet import Triplet
 
@@ -40,6 +41,8 @@ def build_objective(config: keys.Objective, labels: np.ndarray, embedder: Embedd
         return Contrastive(config, labels, seed)
     if isinstance(config, keys.SiameseConfig):
         return Siamese(config, labels, embedder.dim, seed)
+    if isinstance(config, keys.MemoryAugmentedConfig):
+        return Sequences(config, labels, embedder.dim, seed)
     if isinstance(config, keys.TaskConfig):
         return Tasks(config, build_task_learner(config, embedder, seed), labels, seed)
     return Episodic(config, labels, embedder.map_shape, seed)

@@ -1,6 +1,5 @@
 """From `objective` keys to objectives, and what is true of all of them."""
 
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -8,13 +7,18 @@ import paddle
 import pytest
 from pydantic import TypeAdapter
 
+from ppfsl.backbones.embedder import Architecture, build_embedder
 from ppfsl.config.objectives import Objective as Keys
 from ppfsl.config.objectives import has_layers, trains_method
 from ppfsl.errors import UserError
+from ppfsl.methods.anil import Anil
+from ppfsl.methods.maml import Maml
 from ppfsl.methods.matching import Matching
 from ppfsl.methods.meta_baseline import MetaBaseline
+from ppfsl.methods.meta_sgd import MetaSgd
 from ppfsl.methods.prototypical import Prototypical
 from ppfsl.methods.relation import Relation
+from ppfsl.methods.reptile import Reptile
 from ppfsl.methods.siamese import Siamese as SiameseMethod
 from ppfsl.randomness import generator
 from ppfsl.training.objectives.base import Objective
@@ -23,6 +27,7 @@ from ppfsl.training.objectives.cosine import Cosine
 from ppfsl.training.objectives.cross_entropy import CrossEntropy
 from ppfsl.training.objectives.episodic import Episodic
 from ppfsl.training.objectives.pairs import Contrastive, Siamese
+from ppfsl.training.objectives.tasks import Tasks
 from ppfsl.training.objectives.triplet import Triplet
 
 LABELS = generator(0, "labels").permutation(np.repeat(np.arange(6), (7, 4, 9, 5, 4, 8)))
@@ -30,7 +35,7 @@ CLASSES = {"classes_per_batch": 3, "images_per_class": 3}
 EPISODES = {"way": 3, "shot": 2, "query": 2}
 SHAPE = (2, 3, 3)
 
-EMBEDDER: Any = SimpleNamespace(dim=18, map_shape=SHAPE)
+EMBEDDER = build_embedder(Architecture("conv4", 24, 1, None, "unit", (("pools", 3), ("width", 2))), 0)
 KINDS: dict[str, dict[str, Any]] = {
     "cross_entropy": {"name": "cross_entropy", "batch_size": 8},
     "cosine": {"name": "cosine", "triples": 4},
@@ -43,6 +48,11 @@ KINDS: dict[str, dict[str, Any]] = {
     "matching, full context": {"name": "matching", "context": "full", **EPISODES},
     "relation": {"name": "relation", "width": 4, "hidden": 3, **EPISODES},
     "meta_baseline": {"name": "meta_baseline", **EPISODES},
+    "anil": {"name": "anil", **EPISODES},
+    "maml": {"name": "maml", **EPISODES},
+    "maml, first order": {"name": "maml", "order": 1, **EPISODES},
+    "meta_sgd": {"name": "meta_sgd", **EPISODES},
+    "reptile": {"name": "reptile", "inner_batch": 3, **EPISODES},
 }
 TYPES: dict[str, Any] = {
     "cross_entropy": (CrossEntropy, None),
@@ -54,7 +64,12 @@ TYPES: dict[str, Any] = {
     "matching": (Episodic, Matching),
     "relation": (Episodic, Relation),
     "meta_baseline": (Episodic, MetaBaseline),
+    "anil": (Episodic, Anil),
+    "maml": (Tasks, Maml),
+    "meta_sgd": (Tasks, MetaSgd),
+    "reptile": (Tasks, Reptile),
 }
+BY_LOSS = [kind for kind in KINDS if TYPES[KINDS[kind]["name"]][0] is not Tasks]
 
 
 def keys(kind: str) -> Any:
@@ -99,13 +114,13 @@ def test_batches_are_pure_functions_of_seed_and_epoch(kind: str) -> None:
     assert [batch.tolist() for batch in consumed[1]] == batches(3)
 
 
-@pytest.mark.parametrize("kind", [kind for kind in KINDS if TYPES[KINDS[kind]["name"]][0] is not Episodic])
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if TYPES[KINDS[kind]["name"]][0] not in (Episodic, Tasks)])
 def test_a_shorter_epoch_is_the_beginning_of_a_longer_one(kind: str) -> None:
     short, long = ([batch.tolist() for batch in build(kind).batches(3, steps)] for steps in (2, 5))
     assert short == long[:2]
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", BY_LOSS)
 def test_the_loss_reaches_the_vectors_and_every_weight_of_the_head(kind: str) -> None:
     objective = build(kind)
     x, labels = batch_of(objective)
@@ -122,7 +137,7 @@ def test_the_loss_reaches_the_vectors_and_every_weight_of_the_head(kind: str) ->
                 assert np.isfinite(parameter.grad.numpy()).all(), name
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", BY_LOSS)
 def test_the_loss_is_a_pure_function_of_batch_chance_and_seed(kind: str) -> None:
     def loss(key: int = 0, seed: int = 0) -> float:
         objective = build(kind, seed)
@@ -132,11 +147,19 @@ def test_the_loss_is_a_pure_function_of_batch_chance_and_seed(kind: str) -> None
     assert loss() == loss()
     by_chance = kind.startswith(("siamese", "contrastive"))
     assert (loss() != loss(key=1)) == by_chance
-    drawn = kind in ("cross_entropy", "relation", "matching, full context") or kind.startswith("siamese")
+    drawn = kind in ("cross_entropy", "relation", "matching, full context", "anil") or kind.startswith("siamese")
     assert (loss() != loss(seed=1)) == drawn  # the head's first weights
 
 
-@pytest.mark.parametrize(("kind", "inputs"), [("cross_entropy", "weight"), ("siamese", "linears.0.weight")])
+@pytest.mark.parametrize(
+    ("kind", "inputs"),
+    [
+        ("cross_entropy", "weight"),
+        ("siamese", "linears.0.weight"),
+        ("anil", "linear.weight"),
+        ("maml", "linear.weight"),
+    ],
+)
 def test_vectors_are_as_long_as_the_shape_is_large(kind: str, inputs: str) -> None:
     head = build(kind).head
     assert head is not None
@@ -149,7 +172,11 @@ def test_shape_and_dimension_reach_the_methods_layers() -> None:
 
 
 @pytest.mark.parametrize(
-    "kind", ["cross_entropy", "cosine", "prototypical", "matching", "matching, full context", "relation"]
+    "kind",
+    [
+        *("cross_entropy", "cosine", "prototypical", "matching", "matching, full context", "relation"),
+        *("anil", "maml", "maml, first order", "meta_sgd", "reptile"),
+    ],
 )
 def test_objectives_that_cannot_collapse_do_not_complain(kind: str) -> None:
     assert build(kind).complaint({"loss": 99.0, "accuracy": 0.0}) is None

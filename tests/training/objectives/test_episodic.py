@@ -204,15 +204,15 @@ def test_batches_of_sixty_ways(loss_of: Callable[..., Any], name: str) -> None:
 @pytest.mark.parametrize(
     ("changes", "sentence"),
     [
-        ({"way": 7}, "7-way episodes need 7 classes, but there are 6; lower objective.way"),
+        ({"way": 7}, "7-way episodes need 7 classes, but there are 6 base classes; lower objective.way"),
         (
             {"shot": 5},
-            "class 1 has 6 images, but 5 shots and 3 queries need 8; "
+            "a base class has 6 images, but 5 shots and 3 queries need 8; "
             "lower objective.shot or objective.query, or add images",
         ),
         (
             {"query": 5},
-            "class 1 has 6 images, but 2 shots and 5 queries need 7; "
+            "a base class has 6 images, but 2 shots and 5 queries need 7; "
             "lower objective.shot or objective.query, or add images",
         ),
     ],
