@@ -413,12 +413,13 @@ def test_room_is_reserved_before_decoding(cache: Path) -> None:
 # --- several processes, and killed ones
 
 _SLOW = """
-import sys, time
+import signal, sys, time
 from pathlib import Path
 import numpy as np
 from PIL import Image
 from ppfsl.data.source import Source
 from ppfsl.data.table import load_table
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs inherit that it is ignored
 cache, pace, state = Path(sys.argv[1]), float(sys.argv[2]), sys.argv[3]
 def decode(row):
     time.sleep(pace)
