@@ -348,6 +348,14 @@ def adaptation(name: str, **changes: Any) -> dict[str, Any]:
         (objective("meta_sgd", order=1), "unknown key 'pretrain.0.objective.order'"),
         (objective("reptile", inner_batch=0), "objective.inner_batch: input should be greater than or equal to 1, not"),
         (objective("reptile", shot=0), "pretrain.0.objective.shot: input should be greater than or equal to 1, not 0"),
+        (objective("lstm_meta_learner", inner_lr=1), "objective.inner_lr: input should be less than 1, not 1"),
+        (objective("lstm_meta_learner", hidden=0), "objective.hidden: input should be greater than or equal to 1, not"),
+        (objective("learned_optimizer", inner_steps=0), "inner_steps: input should be greater than or equal to 1, not"),
+        (objective("learned_optimizer", scale=0), "pretrain.0.objective.scale: input should be greater than 0, not 0"),
+        (objective("memory_augmented", instances=1), "instances: input should be greater than or equal to 2, not 1"),
+        (objective("memory_augmented", decay=1), "pretrain.0.objective.decay: input should be less than 1, not 1"),
+        (objective("memory_augmented", heads=0), "objective.heads: input should be greater than or equal to 1, not 0"),
+        (objective("memory_augmented", shot=1), "unknown key 'pretrain.0.objective.shot'"),
         (adaptation("anil", steps=0), "adaptations.0.steps: input should be greater than or equal to 1, not 0"),
         (adaptation("anil", lr=0), "adaptations.0.lr: input should be greater than 0, not 0"),
         (adaptation("anil", batch_norm="running"), "unknown key 'adaptations.0.batch_norm'"),
@@ -359,6 +367,17 @@ def adaptation(name: str, **changes: Any) -> dict[str, Any]:
         ),
         (adaptation("meta_sgd", steps=0), "adaptations.0.steps: input should be greater than or equal to 1, not 0"),
         (adaptation("meta_sgd", lr=0.1), "unknown key 'adaptations.0.lr'"),
+        (
+            adaptation("lstm_meta_learner", steps=0),
+            "adaptations.0.steps: input should be greater than or equal to 1, not",
+        ),
+        (adaptation("lstm_meta_learner", lr=0.1), "unknown key 'adaptations.0.lr'"),
+        (
+            adaptation("learned_optimizer", inner_steps=0),
+            "inner_steps: input should be greater than or equal to 1, not",
+        ),
+        (adaptation("learned_optimizer", scale=0), "adaptations.0.scale: input should be greater than 0, not 0"),
+        (adaptation("memory_augmented", way=5), "unknown key 'adaptations.0.way'"),
         (adaptation("reptile", steps=None), "adaptations.0.steps: input should be a valid integer, not None"),
         (adaptation("reptile", batch=0), "adaptations.0.batch: input should be greater than or equal to 1, not 0"),
         (adaptation("nearest_shot", shots="min"), "adaptations.0.shots: input should be 'max' or 'mean', not 'min'"),
@@ -400,6 +419,10 @@ def test_bad_value_is_named(tmp_path: Path, tree: dict[str, Any], sentence: str)
             objective("siamese", merge="concatenation"),
             "pretrain.0.objective: merge: concatenation needs a hidden layer to compare; set hidden, such as [64]",
         ),
+        (
+            objective("memory_augmented", heads=8, slots=4),
+            "c.yaml: pretrain.0.objective: 8 heads need as many slots, not 4; raise slots or lower heads",
+        ),
         (objective("cross_entropy", scale=3), "pretrain.0.objective: scale belongs to the cosine classifier"),
         (stage(schedule={"name": "step"}), "pretrain.0.schedule: milestones belong to the step schedule"),
         (stage(schedule={"milestones": [1]}), "pretrain.0.schedule: milestones belong to the step schedule"),
@@ -440,6 +463,8 @@ def test_keys_that_do_not_go_together_are_named(tmp_path: Path, tree: dict[str, 
         {"name": "relation"},
         {"name": "meta_baseline"},
         {"name": "anil"},
+        {"name": "learned_optimizer"},
+        {"name": "memory_augmented"},
     ],
     ids=lambda own: own["name"],
 )
@@ -456,6 +481,9 @@ TRAINED: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "maml": ({"name": "maml", "batch_norm": "running"}, {"name": "maml", "order": 1}),
     "meta_sgd": ({"name": "meta_sgd"}, {"name": "meta_sgd"}),
     "reptile": ({"name": "reptile"}, {"name": "reptile"}),
+    "lstm_meta_learner": ({"name": "lstm_meta_learner", "steps": 3}, {"name": "lstm_meta_learner"}),
+    "learned_optimizer": ({"name": "learned_optimizer", "scale": 3.0}, {"name": "learned_optimizer"}),
+    "memory_augmented": ({"name": "memory_augmented"}, {"name": "memory_augmented", "slots": 4}),
 }
 
 
@@ -474,7 +502,7 @@ def test_an_adaptation_that_uses_learned_layers_needs_the_last_stage_to_learn_th
         assert load(tmp_path, tree).adaptations[1].name == adapting["name"]
 
 
-WHOLE = ("maml", "meta_sgd", "reptile")  # adapt all of a network
+WHOLE = ("maml", "meta_sgd", "reptile", "lstm_meta_learner")  # adapt all of a network
 
 
 @pytest.mark.parametrize("trainable", ["last_block", "projection", "head"])
@@ -487,7 +515,7 @@ def test_what_adapts_the_whole_network_trains_all_of_it(tmp_path: Path, name: st
     assert load(tmp_path, stage(objective={"name": "anil"}, trainable=trainable)).pretrain[0].trainable == trainable
 
 
-@pytest.mark.parametrize("name", ["anil", *WHOLE])
+@pytest.mark.parametrize("name", ["anil", "memory_augmented", *WHOLE])
 def test_a_classifier_of_fixed_way_meets_episodes_of_that_way_alone(tmp_path: Path, name: str) -> None:
     own, other = {"objective": {"name": name, "way": 4}}, {"objective": {"name": "cosine"}}
     judged = {"validation": {"way": 4}}
@@ -531,6 +559,7 @@ def test_settings_of_adaptation_that_are_left_out_are_those_of_training(tmp_path
                 "maml": {"label", "steps", "lr", "batch_norm"},
                 "meta_sgd": {"label", "steps", "batch_norm"},
                 "reptile": {"label", "lr", "batch_norm"},
+                "lstm_meta_learner": {"label", "steps", "batch_norm"},
             }[name]
         )
 
@@ -570,6 +599,9 @@ def test_resolved_yaml_loads_back_to_the_same_configuration(tmp_path: Path) -> N
             {"objective": {"name": "maml", "first_order_epochs": 2, "batch_norm": "running"}},
             {"objective": {"name": "meta_sgd", "inner_lr": 0.2}},
             {"objective": {"name": "reptile", "inner_batch": 4, "batch_norm": "support_statistics"}},
+            {"objective": {"name": "lstm_meta_learner", "hidden": 7, "inner_lr": 0.01}},
+            {"objective": {"name": "learned_optimizer", "hidden": 7, "scale": 3.0}},
+            {"objective": {"name": "memory_augmented", "instances": 4, "slots": 9, "heads": 2, "decay": 0.0}},
             {"objective": {"name": "relation", "width": 8, "hidden": 4, "episodes_per_batch": 3}},
         ],
         "adaptations": [

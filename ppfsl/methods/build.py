@@ -116,10 +116,10 @@ def _adapted_by_gradient(
     """The method of an adaptation, with the settings of training where the configuration leaves them open."""
     head, name = _learned(layer, TaskHead, config.name), config.label or config.name
     trained = head.arguments
-    if trained["method"] != config.name:
+    if head.method != config.name:
         raise UserError(
             f"adaptation {config.name} needs what the objective of that name learns, but this checkpoint holds that of "
-            f"{trained['method']}; evaluate another run, or adapt by {trained['method']}"
+            f"{head.method}; evaluate another run, or adapt by {head.method}"
         )
     steps = config.steps or trained["steps"]
     if isinstance(config, AnilAdaptationConfig):

@@ -3,6 +3,7 @@
 import math
 
 import paddle
+from paddle import nn
 
 
 def preprocessed(values: paddle.Tensor, p: float = 10.0) -> paddle.Tensor:
@@ -21,3 +22,9 @@ def preprocessed(values: paddle.Tensor, p: float = 10.0) -> paddle.Tensor:
     first = paddle.where(large, logarithm, paddle.full_like(values, -1.0))
     second = paddle.where(large, values.sign(), values * math.exp(p))
     return paddle.stack([first, second], axis=-1)
+
+
+def lstm_cell(inputs: int, hidden: int) -> nn.LSTMCell:
+    """With biases of zero, since Paddle would draw them from its global generator."""
+    zero = paddle.ParamAttr(initializer=nn.initializer.Constant(0.0))
+    return nn.LSTMCell(inputs, hidden, bias_ih_attr=zero, bias_hh_attr=zero)

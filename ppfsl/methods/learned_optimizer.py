@@ -15,7 +15,7 @@ from paddle import nn
 
 from ppfsl import losses
 from ppfsl.methods.base import Classifier, Support
-from ppfsl.methods.coordinate_lstm import preprocessed
+from ppfsl.methods.coordinate_lstm import lstm_cell, preprocessed
 
 States = list[tuple[paddle.Tensor, paddle.Tensor]]
 
@@ -31,13 +31,13 @@ class LearnedOptimizer(nn.Layer):
     def __init__(self, hidden: int = 20, scale: float = 0.1) -> None:
         super().__init__()
         self.arguments: dict[str, Any] = {"hidden": hidden, "scale": scale}
-        self.cells = nn.LayerList([nn.LSTMCell(2, hidden), nn.LSTMCell(hidden, hidden)])
+        self.cells = nn.LayerList([lstm_cell(2, hidden), lstm_cell(hidden, hidden)])
         self.output = nn.Linear(hidden, 1)
 
     def start(self, coordinates: int) -> States:
         """Before the first step: zeros."""
-        hidden = self.arguments["hidden"]
-        return [(paddle.zeros([coordinates, hidden]), paddle.zeros([coordinates, hidden])) for _ in self.cells]
+        zeros = paddle.zeros([coordinates, self.arguments["hidden"]], self.output.weight.dtype)
+        return [(zeros, zeros) for _ in self.cells]
 
     def forward(self, gradients: paddle.Tensor, states: States) -> tuple[paddle.Tensor, States]:
         """One step.
@@ -80,7 +80,7 @@ class LearnedOptimizerHead:
     def adapt(self, support: Support) -> Classifier:
         """Fit one head per episode; the episodes do not influence one another."""
         episodes, images, dim = support.inputs.shape
-        weight = paddle.zeros([episodes, dim, support.way])
+        weight = paddle.zeros([episodes, dim, support.way], support.inputs.dtype)
         states = self.layer.start(weight.size)
         for _ in range(self.steps):
             # The gradient of the mean cross-entropy, written out.

@@ -14,7 +14,7 @@ import paddle.nn.functional as F
 from paddle import nn
 
 from ppfsl.autodiff import cross_entropy, grad
-from ppfsl.methods.coordinate_lstm import preprocessed
+from ppfsl.methods.coordinate_lstm import lstm_cell, preprocessed
 from ppfsl.methods.gradient_based import GradientBased, Task, share_of_right
 from ppfsl.methods.task_network import BatchNormMode, TaskHead, Weights, copies, keep_statistics, query_logits
 
@@ -32,7 +32,7 @@ class LstmTaskHead(TaskHead):
         super().__init__("lstm_meta_learner", dim, way, steps, lr, batch_norm)
         del self.arguments["rates"], self.arguments["method"]
         self.arguments["hidden"] = hidden
-        self.cell = nn.LSTMCell(4, hidden)
+        self.cell = lstm_cell(4, hidden)
         self.forget_gate, self.input_gate = nn.Linear(hidden + 2, 1), nn.Linear(hidden + 2, 1)
         for gate, start in ((self.forget_gate, 5.0), (self.input_gate, np.log(lr / (1 - lr)))):
             gate.bias.set_value(np.full(1, start, np.float32))

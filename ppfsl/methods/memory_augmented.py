@@ -18,7 +18,9 @@ import paddle.nn.functional as F
 from paddle import nn
 
 from ppfsl import losses
+from ppfsl.errors import UserError
 from ppfsl.methods.base import Classifier, Support
+from ppfsl.methods.coordinate_lstm import lstm_cell
 from ppfsl.randomness import generator
 
 _QUERIES_AT_ONCE = 2000  # each needs a memory of its own
@@ -71,22 +73,27 @@ class MemoryNetwork(nn.Layer):
             **{"dim": dim, "way": way, "hidden": hidden, "slots": slots},
             **{"width": width, "heads": heads, "decay": decay},
         }
-        self.controller = nn.LSTMCell(dim + way + heads * width, hidden)
+        self.controller = lstm_cell(dim + way + heads * width, hidden)
         self.keys = nn.Linear(hidden, heads * width)
-        self.strengths = nn.Linear(hidden, heads)
-        self.gates = nn.Linear(hidden, heads)
+        # Sharp reading, and writing to unused slots, from the start: with strengths near 1 and half of every write
+        # spread over the slots read before, all slots soon hold the same, and the network needs long to find a use for
+        # them.
+        sharp, unused = (paddle.ParamAttr(initializer=nn.initializer.Constant(value)) for value in (10.0, -3.0))
+        self.strengths = nn.Linear(hidden, heads, bias_attr=sharp)
+        self.gates = nn.Linear(hidden, heads, bias_attr=unused)
         self.output = nn.Linear(hidden + heads * width, way)
 
     def start(self, batch: int) -> State:
         """Before the first image: an empty memory (not quite, since cosines need a length)."""
         slots, width, heads, hidden = (self.arguments[name] for name in ("slots", "width", "heads", "hidden"))
+        dtype = self.output.weight.dtype
         return State(
-            paddle.zeros([batch, hidden]),
-            paddle.zeros([batch, hidden]),
-            paddle.full([batch, slots, width], 1e-6),
-            paddle.zeros([batch, heads * width]),
-            paddle.zeros([batch, heads, slots]),
-            paddle.zeros([batch, slots]),
+            paddle.zeros([batch, hidden], dtype),
+            paddle.zeros([batch, hidden], dtype),
+            paddle.full([batch, slots, width], 1e-6, dtype),
+            paddle.zeros([batch, heads * width], dtype),
+            paddle.zeros([batch, heads, slots], dtype),
+            paddle.zeros([batch, slots], dtype),
         )
 
     def step(self, vectors: paddle.Tensor, previous: paddle.Tensor, state: State) -> tuple[paddle.Tensor, State]:
@@ -107,7 +114,7 @@ class MemoryNetwork(nn.Layer):
         gates = F.sigmoid(self.gates(hidden)).unsqueeze(-1)
         # The heads write to the slots used least, each to another, or to where it read before.
         least = paddle.topk(-state.usage.detach(), heads)[1]
-        unused = F.one_hot(least, slots)
+        unused = F.one_hot(least, slots).astype(gates.dtype)
         writes = gates * state.weights + (1 - gates) * unused
         memory = state.memory * (1 - unused.sum(1)).unsqueeze(-1) + paddle.matmul(writes, keys, transpose_x=True)
         strengths = 1 + F.softplus(self.strengths(hidden)).unsqueeze(-1)
@@ -129,7 +136,7 @@ class MemoryNetwork(nn.Layer):
             Logits [B, T, way], and the state after the last image, whose label has not been shown yet.
         """
         way = self.arguments["way"]
-        shown = F.one_hot(labels, way)
+        shown = F.one_hot(labels, way).astype(vectors.dtype)
         previous = paddle.concat([paddle.zeros_like(shown[:, :1]), shown[:, :-1]], axis=1)
         state, logits = self.start(vectors.shape[0]), []
         for place in range(vectors.shape[1]):
@@ -158,11 +165,14 @@ class MemoryAugmented:
         """Read the support images in a random order; every query is asked next, each of a memory of its own.
 
         Raises:
-            ValueError: when the episodes have another way than training had.
+            UserError: when the episodes have another way than training had.
         """
         way = self.layer.arguments["way"]
         if support.way != way:
-            raise ValueError(f"a {way}-way classifier cannot serve {support.way}-way episodes")
+            raise UserError(
+                f"memory_augmented was trained {way}-way and serves no {support.way}-way episodes; "
+                f"evaluate with {way} classes, in evaluation.way and in the support set"
+            )
         count = len(support.labels)
         orders = np.stack(
             [generator(self.seed, "reading", number).permutation(count) for number in support.numbers.tolist()]
@@ -171,7 +181,7 @@ class MemoryAugmented:
         labels = support.labels[places]
         vectors = paddle.take_along_axis(support.inputs, places.unsqueeze(-1), axis=1)
         _, state = self.layer(vectors, labels)
-        last = F.one_hot(labels[:, -1], way)
+        last = F.one_hot(labels[:, -1], way).astype(vectors.dtype)
 
         def classify(queries: paddle.Tensor) -> paddle.Tensor:
             episodes, asked, dim = queries.shape

@@ -50,6 +50,7 @@ class TaskHead(nn.Layer):
             # In an order that JSON's sorted keys keep: the sizes are told apart by their places alone.
             "rates": None if rates is None else dict(sorted(rates.items())),
         }
+        self.method = method
         self.linear = nn.Linear(dim, way)
         constant = nn.initializer.Constant(lr)
         # Flat, so that nobody takes them for weights and draws them at random.
@@ -65,7 +66,7 @@ class TaskHead(nn.Layer):
         trained = self.arguments["way"]
         if way != trained:
             raise UserError(
-                f"{self.arguments['method']} was trained {trained}-way and serves no {way}-way episodes; "
+                f"{self.method} was trained {trained}-way and serves no {way}-way episodes; "
                 f"evaluate with {trained} classes, in evaluation.way and in the support set"
             )
 

@@ -7,19 +7,28 @@ from paddle import nn
 from pydantic import TypeAdapter
 
 from ppfsl.backbones.embedder import Architecture, build_embedder
-from ppfsl.config import Adaptation, Objective, SiameseConfig
+from ppfsl.config import Adaptation, LstmMetaLearnerConfig, MemoryAugmentedConfig, Objective, SiameseConfig
 from ppfsl.config.adaptations import needs_trained
 from ppfsl.config.objectives import has_layers
 from ppfsl.errors import UserError
 from ppfsl.methods.anil import Anil
 from ppfsl.methods.base import Method
 from ppfsl.methods.baseline import Baseline
-from ppfsl.methods.build import build_learner, build_method, build_siamese, build_task_learner
+from ppfsl.methods.build import (
+    build_learner,
+    build_memory_augmented,
+    build_method,
+    build_siamese,
+    build_task_learner,
+)
 from ppfsl.methods.class_mean import ClassMean
 from ppfsl.methods.finetune import Finetune, FinetuneAll
 from ppfsl.methods.layers import build_layer, describe
+from ppfsl.methods.learned_optimizer import LearnedOptimizerHead
+from ppfsl.methods.lstm_meta_learner import LstmMetaLearner
 from ppfsl.methods.maml import Maml
 from ppfsl.methods.matching import Matching
+from ppfsl.methods.memory_augmented import MemoryAugmented
 from ppfsl.methods.meta_baseline import MetaBaseline
 from ppfsl.methods.meta_sgd import MetaSgd
 from ppfsl.methods.nearest_shot import NearestShot
@@ -35,6 +44,12 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
     "matching": {"dim": 4, "steps": 2},
     "relation": {"shape": [4, 1, 1], "width": 3, "hidden": 2},
     "meta_baseline": {"initial": 10.0},
+    "lstm_meta_learner": {
+        **{"dim": 5, "way": 3, "steps": 2, "lr": 0.3},
+        **{"batch_norm": "support_statistics", "hidden": 4},
+    },
+    "learned_optimizer": {"hidden": 4},
+    "memory_augmented": {"dim": 5, "way": 3, "hidden": 4, "slots": 6, "width": 3, "heads": 2},
 }
 BY_GRADIENT = ("anil", "maml", "meta_sgd", "reptile")
 WEIGHTS = {f"embedder.{name}": int(w.size) for name, w in EMBEDDER.named_parameters() if w.trainable}
@@ -110,6 +125,23 @@ def build(keys: dict[str, Any], layer: nn.Layer | None = None, seed: int = 3) ->
             Reptile,
             {"layer": LAYERS["reptile"], "steps": 7, "lr": 0.5, "batch": 9, "batch_norm": "running"},
         ),
+        ({"name": "lstm_meta_learner"}, LstmMetaLearner, {"layer": LAYERS["lstm_meta_learner"], **AS_TRAINED}),
+        (
+            {"name": "lstm_meta_learner", "steps": 7, "batch_norm": "running"},
+            LstmMetaLearner,
+            {"layer": LAYERS["lstm_meta_learner"], "steps": 7, "lr": 0.3, "batch_norm": "running"},
+        ),
+        (
+            {"name": "learned_optimizer"},
+            LearnedOptimizerHead,
+            {"layer": LAYERS["learned_optimizer"], "steps": 10, "scale": 10},
+        ),
+        (
+            {"name": "learned_optimizer", "inner_steps": 7, "scale": 3.0},
+            LearnedOptimizerHead,
+            {"layer": LAYERS["learned_optimizer"], "steps": 7, "scale": 3},
+        ),
+        ({"name": "memory_augmented"}, MemoryAugmented, {"layer": LAYERS["memory_augmented"], "seed": 3}),
     ],
     ids=lambda value: "-".join(map(str, value.values())) if isinstance(value, dict) and "name" in value else "",
 )
@@ -134,6 +166,7 @@ def test_fine_tuning_on_queries_and_batch_norm_over_them_alone_are_transductive(
         assert not build(
             {"name": name, "batch_norm": "running"}, task_head(name, batch_norm="transductive")
         ).transductive
+    assert build({"name": "lstm_meta_learner", "batch_norm": "transductive"}, LAYERS["lstm_meta_learner"]).transductive
     for name in ("class_mean", "finetune", "baseline", "nearest_shot", "prototypical", "matching", *LAYERS):
         assert not build({"name": name}, LAYERS.get(name)).transductive
 
@@ -154,7 +187,7 @@ def test_layer_that_is_missing_or_of_another_method_is_refused(keys: dict[str, A
         assert str(caught.value) == expected
 
 
-@pytest.mark.parametrize("trained", BY_GRADIENT)
+@pytest.mark.parametrize("trained", [*BY_GRADIENT, "lstm_meta_learner"])
 @pytest.mark.parametrize("name", BY_GRADIENT)
 def test_a_network_that_another_method_trained_to_adapt_is_refused(name: str, trained: str) -> None:
     if name == trained:
@@ -168,7 +201,7 @@ def test_a_network_that_another_method_trained_to_adapt_is_refused(name: str, tr
     )
 
 
-@pytest.mark.parametrize("name", ["maml", "meta_sgd", "reptile"])
+@pytest.mark.parametrize("name", ["maml", "meta_sgd", "reptile", "lstm_meta_learner"])
 def test_methods_that_adapt_the_embedder_start_from_its_very_weights(name: str) -> None:
     method: Any = build({"name": name}, LAYERS[name])
     assert method.network.embedder is EMBEDDER
@@ -226,6 +259,12 @@ SHAPE = (4, 3, 3)
             MetaBaseline,
             {},
             {"name": "meta_baseline", "arguments": {"initial": 4.0}},
+        ),
+        (
+            {"name": "learned_optimizer", "inner_steps": 3, "scale": 2.0, "hidden": 4},
+            LearnedOptimizerHead,
+            {"steps": 3, "scale": 2},
+            {"name": "learned_optimizer", "arguments": {"hidden": 4, "scale": 0.1}},
         ),
         (
             {"name": "anil", "way": 4, "inner_steps": 3, "inner_lr": 0.2},
@@ -312,3 +351,37 @@ def test_each_objective_on_tasks_gives_its_method(keys: dict[str, Any], kind: ty
     method: Any = build({"name": keys["name"], **({"steps": learner.steps} if kind is Reptile else {})}, learner.layer)
     assert type(method) is kind
     assert {name: getattr(method, name) for name in settings} == settings
+
+
+def test_lstm_meta_learner_objective_gives_its_method() -> None:
+    config = LstmMetaLearnerConfig(name="lstm_meta_learner", way=4, inner_steps=3, inner_lr=0.2, hidden=6)
+    learner: Any = build_task_learner(config, EMBEDDER, 3)
+    assert type(learner) is LstmMetaLearner
+    assert (learner.steps, learner.lr, learner.batch_norm) == (3, 0.2, "transductive")
+    assert (learner.name, learner.seed, learner.inputs) == ("lstm_meta_learner", 3, "image")
+    assert learner.network.embedder is EMBEDDER
+    assert learner.network.linear is learner.layer.linear
+    arguments = {"dim": 5, "way": 4, "steps": 3, "lr": 0.2, "batch_norm": "transductive", "hidden": 6}
+    assert_fresh(learner.layer, {"name": "lstm_meta_learner", "arguments": arguments})
+    method: Any = build({"name": "lstm_meta_learner"}, learner.layer)  # what one trains, the other takes
+    assert (method.layer, method.steps, method.lr, method.batch_norm) == (learner.layer, 3, 0.2, "transductive")
+
+
+def test_memory_augmented_objective_gives_its_method() -> None:
+    sizes = {"hidden": 6, "slots": 5, "width": 3, "heads": 2, "decay": 0.5}
+    config = MemoryAugmentedConfig(name="memory_augmented", way=4, instances=3, **sizes)  # type: ignore[arg-type]
+    learner = build_memory_augmented(config, 7, 3)
+    assert (learner.name, learner.seed, learner.inputs, learner.transductive) == (
+        *("memory_augmented", 3, "projected"),
+        False,
+    )
+    assert_fresh(learner.layer, {"name": "memory_augmented", "arguments": {"dim": 7, "way": 4, **sizes}})
+    method: Any = build({"name": "memory_augmented"}, learner.layer)
+    assert method.layer is learner.layer
+
+
+def assert_fresh(layer: nn.Layer, description: dict[str, Any]) -> None:
+    """As the seed 3 draws it."""
+    assert describe(layer) == description
+    expected = build_layer(description, 3).state_dict()
+    assert all((value.numpy() == expected[name].numpy()).all() for name, value in layer.state_dict().items())

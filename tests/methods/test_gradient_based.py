@@ -16,6 +16,7 @@ SHOT, QUERIES = 2, 5
 KEYS: dict[str, dict[str, Any]] = {
     "maml": {"name": "maml", "inner_steps": 2},
     "meta_sgd": {"name": "meta_sgd", "inner_steps": 2},
+    "lstm_meta_learner": {"name": "lstm_meta_learner", "inner_steps": 2},
     "reptile": {"name": "reptile", "inner_steps": 3, "inner_lr": 0.01, "inner_batch": 4},
     "reptile, whole batches": {"name": "reptile", "inner_steps": 3, "inner_lr": 0.01, "inner_batch": 100},
 }
@@ -217,7 +218,7 @@ def test_steps_and_rate_are_the_methods_not_the_layers(method: Any, kind: str) -
     expected = adapt(method)(QUERY)
     assert not np.allclose(adapt(replace(method, steps=method.steps + 1))(QUERY), expected, atol=1e-5)
     slower = adapt(replace(method, lr=method.lr / 2))(QUERY)
-    assert np.allclose(slower, expected, atol=1e-5) == (kind == "meta_sgd")  # whose sizes are learned
+    assert np.allclose(slower, expected, atol=1e-5) == (kind in ("meta_sgd", "lstm_meta_learner"))  # learned sizes
 
 
 @every

@@ -8,13 +8,17 @@ import paddle
 import pytest
 
 from ppfsl.methods.layers import build_layer, describe
+from ppfsl.methods.learned_optimizer import LearnedOptimizer
+from ppfsl.methods.lstm_meta_learner import LstmTaskHead
 from ppfsl.methods.matching import FullContext
+from ppfsl.methods.memory_augmented import MemoryNetwork
 from ppfsl.methods.meta_baseline import LearnedScale
 from ppfsl.methods.relation import RelationModule
 from ppfsl.methods.siamese import PairHead
 from ppfsl.methods.task_network import TaskHead
 
 TASK: dict[str, Any] = {"dim": 4, "way": 3, "steps": 2, "lr": 0.5, "batch_norm": "support_statistics"}
+MEMORY: dict[str, Any] = {"slots": 5, "width": 3, "heads": 2, "decay": 0.9}
 DESCRIPTIONS: list[dict[str, Any]] = [
     {"name": "siamese", "arguments": {"dim": 4, "merge": "absolute_difference", "hidden": []}},
     {"name": "siamese", "arguments": {"dim": 4, "merge": "concatenation", "hidden": [6, 3]}},
@@ -24,6 +28,9 @@ DESCRIPTIONS: list[dict[str, Any]] = [
     {"name": "meta_baseline", "arguments": {"initial": 7.5}},
     {"name": "task", "arguments": {**TASK, "method": "maml", "rates": None}},
     {"name": "task", "arguments": {**TASK, "method": "meta_sgd", "rates": {"a.weight": 6, "b.bias": 2, "b.weight": 8}}},
+    {"name": "lstm_meta_learner", "arguments": {**TASK, "hidden": 6}},
+    {"name": "learned_optimizer", "arguments": {"hidden": 6, "scale": 0.2}},
+    {"name": "memory_augmented", "arguments": {"dim": 4, "way": 3, "hidden": 6, **MEMORY}},
 ]
 KINDS = {
     "siamese": PairHead,
@@ -31,7 +38,12 @@ KINDS = {
     "relation": RelationModule,
     "meta_baseline": LearnedScale,
     "task": TaskHead,
+    "lstm_meta_learner": LstmTaskHead,
+    "learned_optimizer": LearnedOptimizer,
+    "memory_augmented": MemoryNetwork,
 }
+# Of biases; the logit of a rate of 0.5 is 0.
+STARTS = {"forget_gate.bias": 5.0, "input_gate.bias": 0.0, "gates.bias": -3.0, "strengths.bias": 10.0}
 every = pytest.mark.parametrize("description", DESCRIPTIONS, ids=lambda value: json.dumps(value["arguments"]))
 
 
@@ -87,7 +99,7 @@ def test_weights_start_small_and_vectors_at_their_constants(description: dict[st
             assert set(value.tolist()) == {0.5}
         else:
             one = name.endswith("_variance") or ("norms" in name and name.endswith("weight"))
-            assert set(value.tolist()) == {float(one)}
+            assert set(value.tolist()) == {STARTS.get(name, float(one))}
 
 
 @every

@@ -19,6 +19,7 @@ from ppfsl.methods.baseline import Baseline
 from ppfsl.methods.class_mean import ClassMean
 from ppfsl.methods.finetune import Finetune
 from ppfsl.methods.layers import build_layer
+from ppfsl.methods.learned_optimizer import LearnedOptimizerHead
 from ppfsl.methods.matching import Matching
 from ppfsl.methods.meta_baseline import MetaBaseline
 from ppfsl.methods.nearest_shot import NearestShot
@@ -80,6 +81,7 @@ METHODS: dict[str, Callable[[], Any]] = {
     "siamese, concatenation": lambda: siamese("concatenation", 9, 5),
     "meta_baseline": lambda: MetaBaseline(layer_of("meta_baseline", initial=10.0)),
     "anil": anil,
+    "learned_optimizer": lambda: LearnedOptimizerHead(layer_of("learned_optimizer", hidden=6), 3),
 }
 every = pytest.mark.parametrize("name", METHODS)
 learned = [name for name in METHODS if getattr(METHODS[name](), "layer", None) is not None]
@@ -264,6 +266,21 @@ def anil_from_zero() -> Anil:
     return Anil(set_weights(layer, {"linear.weight": np.zeros((CLASSES, 5))}), 2, 0.5)
 
 
+class Descent:
+    """Stands for an optimizer: plain steps along the gradient."""
+
+    def start(self, coordinates: int) -> list[Any]:
+        return []
+
+    def __call__(self, gradients: paddle.Tensor, states: list[Any]) -> tuple[paddle.Tensor, list[Any]]:
+        return -0.5 * gradients, states
+
+
+def plain_descent() -> LearnedOptimizerHead:
+    optimizer: Any = Descent()
+    return LearnedOptimizerHead(optimizer, 2)
+
+
 PERFECT: dict[str, Callable[[], Any]] = {
     **{name: METHODS[name] for name in METHODS if name not in learned},
     "baseline": lambda: Baseline(BaselineConfig(name="baseline", lr=0.5)),
@@ -274,6 +291,7 @@ PERFECT: dict[str, Callable[[], Any]] = {
     "siamese, concatenation": lambda: comparing_siamese("concatenation"),
     "meta_baseline": lambda: MetaBaseline(layer_of("meta_baseline", initial=10.0)),
     "anil": anil_from_zero,
+    "learned_optimizer": plain_descent,
 }
 
 
@@ -317,7 +335,8 @@ def test_random_embeddings_score_chance(name: str) -> None:
 # --- gradients
 
 
-LEARNERS = [name for name in METHODS if hasattr(METHODS[name](), "layer")]
+# The learned optimizer takes what it sees of the support set as given.
+LEARNERS = [name for name in METHODS if hasattr(METHODS[name](), "layer") and name != "learned_optimizer"]
 
 
 def loss_of(method: Any, found: paddle.Tensor) -> paddle.Tensor:

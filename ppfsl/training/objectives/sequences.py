@@ -7,6 +7,7 @@ import paddle
 
 from ppfsl.config import MemoryAugmentedConfig
 from ppfsl.data.episodes import EpisodeSampler
+from ppfsl.errors import UserError
 from ppfsl.methods.build import build_memory_augmented
 from ppfsl.training.objectives.base import LossAndTerms
 
@@ -30,6 +31,12 @@ class Sequences:
         self.method = build_memory_augmented(config, dim, seed)
         self.head = self.method.layer
         self._config = config
+        fewest = int(np.unique(labels, return_counts=True)[1].min())
+        if fewest < config.instances:
+            raise UserError(
+                f"a base class has {fewest} images, but sequences show {config.instances} of each; "
+                "lower objective.instances, or add images"
+            )
         places = np.arange(len(labels))
         self._episodes = EpisodeSampler(places, labels, config.way, config.instances - 1, 1, seed, "objective")
         self.steps = max(len(labels) // (config.way * config.instances * config.episodes_per_batch), 1)

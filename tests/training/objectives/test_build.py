@@ -12,8 +12,11 @@ from ppfsl.config.objectives import Objective as Keys
 from ppfsl.config.objectives import has_layers, trains_method
 from ppfsl.errors import UserError
 from ppfsl.methods.anil import Anil
+from ppfsl.methods.learned_optimizer import LearnedOptimizerHead
+from ppfsl.methods.lstm_meta_learner import LstmMetaLearner
 from ppfsl.methods.maml import Maml
 from ppfsl.methods.matching import Matching
+from ppfsl.methods.memory_augmented import MemoryAugmented
 from ppfsl.methods.meta_baseline import MetaBaseline
 from ppfsl.methods.meta_sgd import MetaSgd
 from ppfsl.methods.prototypical import Prototypical
@@ -27,12 +30,14 @@ from ppfsl.training.objectives.cosine import Cosine
 from ppfsl.training.objectives.cross_entropy import CrossEntropy
 from ppfsl.training.objectives.episodic import Episodic
 from ppfsl.training.objectives.pairs import Contrastive, Siamese
+from ppfsl.training.objectives.sequences import Sequences
 from ppfsl.training.objectives.tasks import Tasks
 from ppfsl.training.objectives.triplet import Triplet
 
 LABELS = generator(0, "labels").permutation(np.repeat(np.arange(6), (7, 4, 9, 5, 4, 8)))
 CLASSES = {"classes_per_batch": 3, "images_per_class": 3}
 EPISODES = {"way": 3, "shot": 2, "query": 2}
+MEMORY = {"slots": 6, "width": 4, "heads": 2, "episodes_per_batch": 2}
 SHAPE = (2, 3, 3)
 
 EMBEDDER = build_embedder(Architecture("conv4", 24, 1, None, "unit", (("pools", 3), ("width", 2))), 0)
@@ -53,6 +58,9 @@ KINDS: dict[str, dict[str, Any]] = {
     "maml, first order": {"name": "maml", "order": 1, **EPISODES},
     "meta_sgd": {"name": "meta_sgd", **EPISODES},
     "reptile": {"name": "reptile", "inner_batch": 3, **EPISODES},
+    "lstm_meta_learner": {"name": "lstm_meta_learner", "hidden": 3, **EPISODES},
+    "learned_optimizer": {"name": "learned_optimizer", "hidden": 3, "inner_steps": 2, **EPISODES},
+    "memory_augmented": {"name": "memory_augmented", "way": 3, "instances": 3, "hidden": 5, **MEMORY},
 }
 TYPES: dict[str, Any] = {
     "cross_entropy": (CrossEntropy, None),
@@ -68,7 +76,11 @@ TYPES: dict[str, Any] = {
     "maml": (Tasks, Maml),
     "meta_sgd": (Tasks, MetaSgd),
     "reptile": (Tasks, Reptile),
+    "lstm_meta_learner": (Tasks, LstmMetaLearner),
+    "learned_optimizer": (Episodic, LearnedOptimizerHead),
+    "memory_augmented": (Sequences, MemoryAugmented),
 }
+NUMBERED = (Episodic, Tasks, Sequences)  # whose epochs have episodes of their own numbers
 BY_LOSS = [kind for kind in KINDS if TYPES[KINDS[kind]["name"]][0] is not Tasks]
 
 
@@ -114,7 +126,7 @@ def test_batches_are_pure_functions_of_seed_and_epoch(kind: str) -> None:
     assert [batch.tolist() for batch in consumed[1]] == batches(3)
 
 
-@pytest.mark.parametrize("kind", [kind for kind in KINDS if TYPES[KINDS[kind]["name"]][0] not in (Episodic, Tasks)])
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if TYPES[KINDS[kind]["name"]][0] not in NUMBERED])
 def test_a_shorter_epoch_is_the_beginning_of_a_longer_one(kind: str) -> None:
     short, long = ([batch.tolist() for batch in build(kind).batches(3, steps)] for steps in (2, 5))
     assert short == long[:2]
@@ -145,9 +157,10 @@ def test_the_loss_is_a_pure_function_of_batch_chance_and_seed(kind: str) -> None
         return objective.loss(x, labels, generator(key, "chance"))[0].item()
 
     assert loss() == loss()
-    by_chance = kind.startswith(("siamese", "contrastive"))
+    by_chance = kind.startswith(("siamese", "contrastive", "memory_augmented"))
     assert (loss() != loss(key=1)) == by_chance
-    drawn = kind in ("cross_entropy", "relation", "matching, full context", "anil") or kind.startswith("siamese")
+    with_heads = ("cross_entropy", "relation", "matching, full context", "anil", "learned_optimizer")
+    drawn = kind in with_heads or kind.startswith(("siamese", "memory_augmented"))
     assert (loss() != loss(seed=1)) == drawn  # the head's first weights
 
 
@@ -169,13 +182,16 @@ def test_vectors_are_as_long_as_the_shape_is_large(kind: str, inputs: str) -> No
 def test_shape_and_dimension_reach_the_methods_layers() -> None:
     assert build("relation").head.arguments == {"shape": [2, 3, 3], "width": 4, "hidden": 3}
     assert build("matching, full context").head.arguments == {"dim": 18, "steps": 5}
+    assert (build("memory_augmented").head.arguments["dim"], build("memory_augmented").head.arguments["way"]) == (18, 3)
+    assert build("lstm_meta_learner").head.arguments["dim"] == 18
 
 
 @pytest.mark.parametrize(
     "kind",
     [
         *("cross_entropy", "cosine", "prototypical", "matching", "matching, full context", "relation"),
-        *("anil", "maml", "maml, first order", "meta_sgd", "reptile"),
+        *("anil", "maml", "maml, first order", "meta_sgd", "reptile", "lstm_meta_learner", "learned_optimizer"),
+        "memory_augmented",
     ],
 )
 def test_objectives_that_cannot_collapse_do_not_complain(kind: str) -> None:
