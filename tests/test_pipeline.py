@@ -658,6 +658,18 @@ METHODS: dict[str, tuple[list[Tree], Tree]] = {  # objectives in order, adaptati
         [{"name": "reptile", "batch_norm": "support_statistics", **EPISODES}],
         {"name": "reptile", "steps": 3, "batch_norm": "running"},
     ),
+    "lstm_meta_learner": (
+        [{"name": "lstm_meta_learner", "inner_steps": 2, "batch_norm": "support_statistics", "hidden": 4, **EPISODES}],
+        {"name": "lstm_meta_learner", "steps": 3},
+    ),
+    "learned_optimizer": (
+        [{"name": "learned_optimizer", "inner_steps": 2, "hidden": 4, **EPISODES}],
+        {"name": "learned_optimizer", "inner_steps": 3},
+    ),
+    "memory_augmented": (
+        [{"name": "memory_augmented", "way": 3, "instances": 3, "hidden": 6, "slots": 5, "width": 4, "heads": 2}],
+        {"name": "memory_augmented"},
+    ),
     "baseline": ([{"name": "cross_entropy", "batch_size": 8}], {"name": "baseline", "epochs": 3}),
     "baseline++": (
         [{"name": "cross_entropy", "classifier": "cosine", "batch_size": 8}],
@@ -669,9 +681,10 @@ BATCH_NORM = {  # of the rows of methods that adapt batch norm too
     "maml, first order": "support_statistics",
     "meta_sgd": "support_statistics",
     "reptile": "running",
+    "lstm_meta_learner": "support_statistics",
 }
 LAYERS = {"siamese", "siamese, concatenation", "matching, full context", "relation", "meta_baseline"}
-LAYERS |= {"anil", *BATCH_NORM}
+LAYERS |= {"anil", "learned_optimizer", "memory_augmented", *BATCH_NORM}
 
 
 @pytest.fixture(scope="module")
@@ -795,7 +808,7 @@ def test_a_checkpoint_of_another_method_that_adapts_by_gradient_is_refused(
     method_runs: dict[str, tuple[Path, Tree]], tmp_path: Path, quiet: None
 ) -> None:
     maml = method_runs["maml"][1]
-    for other in ("anil", "reptile", "meta_sgd"):
+    for other in ("anil", "reptile", "meta_sgd", "lstm_meta_learner"):
         checkpoint = method_runs[other][0] / "checkpoints" / "best.safetensors"
         with pytest.raises(UserError) as caught:
             pipeline.run(configured(maml, tmp_path / other), "tiny", checkpoint)
@@ -806,7 +819,7 @@ def test_a_checkpoint_of_another_method_that_adapts_by_gradient_is_refused(
         assert not (tmp_path / other).exists()
 
 
-@pytest.mark.parametrize("kind", ["anil", "maml"])
+@pytest.mark.parametrize("kind", ["anil", "maml", "lstm_meta_learner", "memory_augmented"])
 def test_a_checkpoint_of_another_way_is_refused(
     method_runs: dict[str, tuple[Path, Tree]], tmp_path: Path, quiet: None, kind: str
 ) -> None:

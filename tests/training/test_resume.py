@@ -103,6 +103,25 @@ TASKS: list[Tree] = [  # whose methods adapt networks by gradient
         "optimizer": {"name": "adam", "lr": 0.01, "weight_decay": 1e-3},
     },
 ]
+RECURRENT: list[Tree] = [  # whose layers are recurrent networks
+    {
+        "objective": {"name": "lstm_meta_learner", "inner_steps": 2, "hidden": 3, **EPISODES},
+        "epochs": 2,
+        "steps_per_epoch": 2,
+    },
+    {
+        "objective": {"name": "learned_optimizer", "inner_steps": 2, "hidden": 3, **EPISODES},
+        "epochs": 2,
+        "steps_per_epoch": 2,
+        "augmentation": {"crop": "random"},
+    },
+    {
+        "objective": {"name": "memory_augmented", "way": 3, "instances": 3, "hidden": 5, "slots": 6, "width": 4},
+        "epochs": 2,
+        "steps_per_epoch": 2,
+        "clip_norm": 1.0,
+    },
+]
 
 
 class Killed(BaseException):
@@ -354,17 +373,18 @@ def test_methods_that_adapt_by_gradient_survive_a_kill_before_any_checkpoint(
         assert all(again[name].tobytes() == weights[name].tobytes() for name in weights)
 
 
-@pytest.mark.parametrize("stage", [0, 1, 2, 3])
-def test_methods_that_adapt_by_gradient_survive_a_kill_inside_an_epoch(
+@pytest.mark.parametrize("stage", range(7))
+def test_methods_that_adapt_by_gradient_or_recurrence_survive_a_kill_inside_an_epoch(
     task_tree: Tree, tmp_path: Path, eager: None, monkeypatch: pytest.MonkeyPatch, stage: int
 ) -> None:
-    task_tree["pretrain"] = [TASKS[stage], TASKS[(stage + 1) % 4]]
+    stages = [*TASKS, *RECURRENT]
+    task_tree["pretrain"] = [stages[stage], stages[(stage + 1) % 7]]
     weights = train(task_tree, tmp_path / "whole")
     really = pretrain.Stage.run_epoch
 
     def killed(self: Any, epoch: int) -> Iterator[Any]:
         for number, step in enumerate(really(self, epoch)):
-            if self.config.objective.name == TASKS[stage]["objective"]["name"] and (epoch, number) == (1, 1):
+            if self.config.objective.name == stages[stage]["objective"]["name"] and (epoch, number) == (1, 1):
                 raise Killed
             yield step
 

@@ -24,17 +24,21 @@ ARCHITECTURE = Architecture("conv4", 16, 3, 6, "unit", (("width", 4),))
 CROSS_ENTROPY = {"name": "cross_entropy", "batch_size": 8}
 TRIPLET = {"name": "triplet", "mining": "random", "classes_per_batch": 3, "images_per_class": 3}
 EPISODES = {"way": 3, "shot": 1, "query": 2, "episodes_per_batch": 2}
+MEMORY = {"slots": 6, "width": 4, "heads": 2, "episodes_per_batch": 2}
 METHODS: dict[str, dict[str, Any]] = {  # with layers of their own
     "relation": {"name": "relation", "width": 4, "hidden": 3, **EPISODES},
     "full context": {"name": "matching", "context": "full", "processing_steps": 2, **EPISODES},
     "siamese": {"name": "siamese", "classes_per_batch": 3, "images_per_class": 3},
     "meta_baseline": {"name": "meta_baseline", **EPISODES},
     "anil": {"name": "anil", **EPISODES},
+    "learned_optimizer": {"name": "learned_optimizer", "inner_steps": 2, "hidden": 3, **EPISODES},
+    "memory_augmented": {"name": "memory_augmented", "way": 3, "instances": 3, "hidden": 5, **MEMORY},
 }
 TASKS: dict[str, dict[str, Any]] = {  # whose method adapts all of the network
     "maml": {"name": "maml", "first_order_epochs": 3, **EPISODES},
     "meta_sgd": {"name": "meta_sgd", "batch_norm": "support_statistics", **EPISODES},
     "reptile": {"name": "reptile", "inner_batch": 2, "inner_lr": 0.01, **EPISODES},
+    "lstm_meta_learner": {"name": "lstm_meta_learner", "inner_steps": 2, "hidden": 3, **EPISODES},
 }
 Weights = dict[str, np.ndarray]
 
@@ -395,8 +399,13 @@ def waves() -> ImageTable:
             15,
         ),
         ({"name": "anil", "episodes_per_batch": 4, "inner_lr": 0.5}, {"name": "adam", "lr": 0.01}, 30),
+        (
+            {"name": "lstm_meta_learner", "episodes_per_batch": 4, "inner_steps": 2, "inner_lr": 0.2},
+            {"name": "adam", "lr": 0.01},
+            20,
+        ),
     ],
-    ids=["maml", "first order", "meta_sgd", "reptile", "anil"],
+    ids=["maml", "first order", "meta_sgd", "reptile", "anil", "lstm_meta_learner"],
 )
 def test_novel_classes_are_learned_after_training_far_better_than_before(
     waves: ImageTable, objective: dict[str, Any], optimizer: dict[str, Any], steps: int
@@ -431,9 +440,14 @@ def test_novel_classes_are_learned_after_training_far_better_than_before(
         (METHODS["full context"], "all"),
         (METHODS["siamese"], "projection"),
         (METHODS["anil"], "all"),
+        (METHODS["learned_optimizer"], "all"),
+        (METHODS["memory_augmented"], "all"),
         *((objective, "all") for objective in TASKS.values()),
     ],
-    ids=["cross_entropy", "last_block", "triplet", "relation", "full context", "siamese", "anil", *TASKS],
+    ids=[
+        *("cross_entropy", "last_block", "triplet", "relation", "full context", "siamese", "anil"),
+        *("learned_optimizer", "memory_augmented", *TASKS),
+    ],
 )
 def test_continuation_is_bit_identical(
     table: ImageTable, rows: np.ndarray, optimizer: str, objective: dict[str, Any], trainable: str
