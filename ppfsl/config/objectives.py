@@ -1,10 +1,10 @@
 """`pretrain.N.objective`: what a stage of training minimises."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, TypeGuard
 
 from pydantic import Field, model_validator
 
-from ppfsl.config.fields import Count, Natural, Number, Positive, Strict
+from ppfsl.config.fields import Count, Natural, Number, Positive, Strict, Switch
 
 
 class ClassesPerBatch(Strict):
@@ -12,6 +12,22 @@ class ClassesPerBatch(Strict):
 
     classes_per_batch: Annotated[int, Field(strict=True, ge=2)] = 16
     images_per_class: Annotated[int, Field(strict=True, ge=2)] = 4
+
+
+class TaskAugmentation(Strict):
+    """Classes that the data set does not have: in every task, each class's images are all changed in one random way."""
+
+    turn: Switch = False
+    """By 0, 90, 180 or 270 degrees."""
+    flip: Switch = False
+    """Left-right, half of the time."""
+    color: Annotated[Number, Field(ge=0, lt=1)] = 0.0
+    """Every channel is multiplied by a factor of its own within 1 - color .. 1 + color."""
+
+    @property
+    def active(self) -> bool:
+        """Whether it changes anything."""
+        return self.turn or self.flip or self.color > 0
 
 
 class Episodes(Strict):
@@ -23,6 +39,7 @@ class Episodes(Strict):
     """Query images per class."""
     episodes_per_batch: Count = 1
     """Episodes whose mean loss makes one optimizer step."""
+    task_augmentation: TaskAugmentation = TaskAugmentation()
 
 
 class CrossEntropyConfig(Strict):
@@ -222,6 +239,7 @@ class MemoryAugmentedConfig(Strict):
     """Images of each class in a sequence."""
     episodes_per_batch: Count = 16
     """Sequences whose mean loss makes one optimizer step."""
+    task_augmentation: TaskAugmentation = TaskAugmentation()
     hidden: Count = 200
     """Of the LSTM that controls the memory."""
     slots: Count = 128
@@ -266,6 +284,11 @@ HAVE_LAYERS = ("cross_entropy", "siamese", "relation", "meta_baseline", "learned
 def has_layers(objective: Objective) -> bool:
     """Whether an objective has something to train beside the embedder."""
     return objective.name in HAVE_LAYERS or (objective.name == "matching" and objective.context == "full")
+
+
+def augments_tasks(objective: Objective) -> TypeGuard[Episodes | MemoryAugmentedConfig]:
+    """Whether an objective changes whole classes of its tasks."""
+    return isinstance(objective, Episodes | MemoryAugmentedConfig) and objective.task_augmentation.active
 
 
 def trains_method(objective: Objective) -> bool:

@@ -3,6 +3,7 @@
 import numpy as np
 
 from ppfsl.config import AugmentationConfig
+from ppfsl.config.objectives import TaskAugmentation
 
 _GREY = np.asarray([0.299, 0.587, 0.114], dtype=np.float32)  # ITU-R BT.601
 
@@ -39,6 +40,35 @@ def augment(images: np.ndarray, size: int, config: AugmentationConfig, rng: np.r
     if config.jitter:
         pixels = _jitter(pixels, config.jitter, rng)
     return np.ascontiguousarray(pixels.transpose(0, 3, 1, 2))
+
+
+def change_classes(
+    images: np.ndarray, classes: np.ndarray, config: TaskAugmentation, rng: np.random.Generator
+) -> np.ndarray:
+    """One random change for all images of a class.
+
+    Args:
+        images: uint8 [N, S, S, C].
+        classes: int64 [N], from 0, the classes of the batch's tasks numbered through.
+        config: which changes.
+        rng: where the chance comes from; its draws do not depend on the pixels.
+
+    Returns:
+        uint8 [N, S, S, C].
+    """
+    count = int(classes.max()) + 1
+    if config.turn:
+        turns = rng.integers(0, 4, count)[classes]
+        images = images.copy()
+        for quarters in (1, 2, 3):
+            images[turns == quarters] = np.rot90(images[turns == quarters], quarters, axes=(1, 2))
+    if config.flip:
+        flipped = (rng.random(count) < 0.5)[classes]
+        images = np.where(flipped[:, None, None, None], images[:, :, ::-1], images)
+    if config.color:
+        factors = rng.uniform(1 - config.color, 1 + config.color, (count, 1, 1, images.shape[-1])).astype(np.float32)
+        images = (images * factors[classes]).round().clip(0, 255).astype(np.uint8)
+    return images
 
 
 def _random_windows(images: np.ndarray, size: int, rng: np.random.Generator) -> np.ndarray:

@@ -9,13 +9,15 @@ import paddle
 
 from ppfsl.backbones.embedder import Embedder
 from ppfsl.config import StageConfig
-from ppfsl.data.augmentation import augment
+from ppfsl.config.objectives import augments_tasks
+from ppfsl.data.augmentation import augment, change_classes
 from ppfsl.data.table import ImageTable
 from ppfsl.errors import UserError
 from ppfsl.inference.engine import embed
 from ppfsl.onednn import available, fast_operators
 from ppfsl.optimizers import build_optimizer, learning_rate, load_state_by_position, state_by_position
 from ppfsl.randomness import generator
+from ppfsl.training.objectives.base import batch_classes
 from ppfsl.training.objectives.build import build_objective
 from ppfsl.training.objectives.tasks import Tasks
 
@@ -70,7 +72,7 @@ class Stage:
         self._optimizer = build_optimizer(config.optimizer, self.parameters, config.clip_norm)
         # A frozen backbone without augmentation gives an image the same features each time: compute them once.
         self._features: np.ndarray | None = None
-        if self.frozen_backbone and not config.augmentation.active:
+        if self.frozen_backbone and not (config.augmentation.active or augments_tasks(config.objective)):
             self._features = embed(embedder, table.images, rows, "features", progress="base features")
 
     def run_epoch(self, epoch: int) -> Iterator[Step]:
@@ -133,8 +135,11 @@ class Stage:
 
     def _pixels(self, batch: np.ndarray, chance: np.random.Generator) -> paddle.Tensor:
         """The batch's images, augmented: [N, C, S, S], 0..255."""
-        size = self.embedder.architecture.image_size
-        return paddle.to_tensor(augment(self._table.images[self._rows[batch]], size, self.config.augmentation, chance))
+        size, objective = self.embedder.architecture.image_size, self.config.objective
+        images = self._table.images[self._rows[batch]]
+        if augments_tasks(objective):
+            images = change_classes(images, batch_classes(objective), objective.task_augmentation, chance)
+        return paddle.to_tensor(augment(images, size, self.config.augmentation, chance))
 
     def _trained_layers(self) -> list[paddle.nn.Layer]:
         """The embedder's layers that learn in this stage."""

@@ -10,12 +10,14 @@ import pytest
 from ppfsl.backbones.embedder import Architecture, Embedder, build_embedder
 from ppfsl.backbones.weights import load_strictly
 from ppfsl.config import AugmentationConfig, StageConfig, ValidationConfig
-from ppfsl.data.augmentation import augment
+from ppfsl.config.objectives import augments_tasks
+from ppfsl.data.augmentation import augment, change_classes
 from ppfsl.data.table import ImageTable
 from ppfsl.errors import UserError
 from ppfsl.methods.task_network import copies
 from ppfsl.randomness import generator
 from ppfsl.training.checkpoint import weights_of
+from ppfsl.training.objectives.base import batch_classes
 from ppfsl.training.stage import NonFiniteLossError, Stage, Step, base_labels
 from ppfsl.training.validation import Validation
 
@@ -319,7 +321,36 @@ def test_features_that_change_are_not_kept(
     assert stage_of(table, rows, config(trainable=trainable, augmentation=augmentation))._features is None
 
 
+@pytest.mark.parametrize("kind", ["prototypical", "memory_augmented"])
+def test_features_of_classes_that_change_are_not_kept(table: ImageTable, rows: np.ndarray, kind: str) -> None:
+    known = {"prototypical": {"name": "prototypical", **EPISODES}, **METHODS}[kind]
+    objective = {**known, "task_augmentation": {"flip": True}}
+    assert stage_of(table, rows, config(objective=objective, trainable="projection"))._features is None
+
+
 # --- tasks
+
+
+@pytest.mark.parametrize("kind", ["relation", "memory_augmented", "maml"])
+def test_tasks_see_their_classes_changed(
+    table: ImageTable, rows: np.ndarray, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The pixels that the network is given, against the change of the batch's classes by the batch's own chance."""
+    changes = {"turn": True, "flip": True, "color": 0.3}
+    objective = {**METHODS, **TASKS}[kind] | {"task_augmentation": changes}
+    stage = stage_of(table, rows, config(objective=objective))
+    batch = next(stage.objective.batches(0, 1))
+    seen = stage._pixels(batch, generator(0, "chance")).numpy()
+    keys = stage.config.objective
+    assert augments_tasks(keys)
+    expected = change_classes(
+        table.images[rows[batch]], batch_classes(keys), keys.task_augmentation, generator(0, "chance")
+    )
+    assert np.array_equal(seen, expected[:, 1:17, 1:17].transpose(0, 3, 1, 2).astype(np.float32))
+    given = []
+    monkeypatch.setattr(stage, "_pixels", lambda *arguments: given.append(True) or Stage._pixels(stage, *arguments))
+    train(stage, range(1))
+    assert given == [True, True]
 
 
 @pytest.mark.parametrize("kind", TASKS)

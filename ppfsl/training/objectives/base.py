@@ -1,4 +1,4 @@
-"""The interface of all objectives, and how they choose classes for a batch."""
+"""The interface of all objectives, and the classes of their batches."""
 
 from collections.abc import Iterator
 from typing import Protocol
@@ -7,7 +7,7 @@ import numpy as np
 import paddle
 from paddle import nn
 
-from ppfsl.config.objectives import ClassesPerBatch
+from ppfsl.config.objectives import ClassesPerBatch, Episodes, MemoryAugmentedConfig
 from ppfsl.data.episodes import group_by_class
 from ppfsl.errors import UserError
 from ppfsl.methods.base import Learner
@@ -58,6 +58,15 @@ class ByLoss(Objective, Protocol):
             chance: random numbers of this batch.
         """
         ...
+
+
+def batch_classes(config: Episodes | MemoryAugmentedConfig) -> np.ndarray:
+    """Which class each image of a batch of tasks is of: int64 [N], the classes of all its tasks numbered through."""
+    if isinstance(config, MemoryAugmentedConfig):
+        return np.repeat(np.arange(config.episodes_per_batch * config.way), config.instances)
+    classes = np.arange(config.way)
+    task = np.concatenate([np.repeat(classes, config.shot), np.repeat(classes, config.query)])
+    return (config.way * np.arange(config.episodes_per_batch)[:, None] + task).ravel()
 
 
 class ClassBatches:

@@ -1,14 +1,16 @@
-"""Batches of some classes with some images each."""
+"""Batches of some classes with some images each, and the classes of batches of tasks."""
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ppfsl.config.objectives import ClassesPerBatch
+from ppfsl.config.objectives import ClassesPerBatch, MatchingConfig, MemoryAugmentedConfig
 from ppfsl.errors import UserError
 from ppfsl.randomness import generator
-from ppfsl.training.objectives.base import ClassBatches, classes_with
+from ppfsl.training.objectives.base import ClassBatches, batch_classes, classes_with
+from ppfsl.training.objectives.episodic import Episodic
+from ppfsl.training.objectives.sequences import Sequences
 
 LABELS = generator(0, "labels").permutation(np.repeat(np.arange(6), (7, 4, 9, 5, 4, 8)))
 
@@ -57,3 +59,17 @@ def test_base_classes_that_cannot_fill_batches_are_refused() -> None:
     with pytest.raises(UserError) as caught:
         batches_of(classes=4, images=7)
     assert str(caught.value) == "classes_per_batch is 4, but only 3 base classes have 7 images; lower it"
+
+
+def test_classes_of_batches_are_those_of_their_images() -> None:
+    episodes = MatchingConfig(name="matching", way=3, shot=2, query=1, episodes_per_batch=2)
+    assert batch_classes(episodes).tolist() == [0, 0, 1, 1, 2, 2, 0, 1, 2, 3, 3, 4, 4, 5, 5, 3, 4, 5]
+    sequences = MemoryAugmentedConfig(name="memory_augmented", way=3, instances=4, episodes_per_batch=2)
+    assert batch_classes(sequences).tolist() == np.repeat(range(6), 4).tolist()
+    for batch, classes in (
+        (next(Episodic(episodes, LABELS, (8, 1, 1), 0).batches(0, 1)), batch_classes(episodes)),
+        (next(Sequences(sequences, LABELS, 8, 0).batches(0, 1)), batch_classes(sequences)),
+    ):
+        assert len(batch) == len(classes)
+        for number in range(6):
+            assert len(set(LABELS[batch][classes == number].tolist())) == 1
