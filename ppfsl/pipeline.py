@@ -20,6 +20,7 @@ from ppfsl.errors import UserError
 from ppfsl.files import make_folder, only_one, write_text
 from ppfsl.inference.engine import embed
 from ppfsl.methods.build import build_method
+from ppfsl.onednn import operators
 from ppfsl.progress import say
 from ppfsl.reporting.show import show_run
 from ppfsl.results import check_verification, episode_sampler, run_support_set, write_results
@@ -50,6 +51,11 @@ def run(config: Config, name: str, checkpoint: Path | None = None) -> Path:
         UserError: for every mistake that the user can mend.
     """
     choose_device(config.device)
+    with operators(config.onednn):
+        return _run(config, name, checkpoint)
+
+
+def _run(config: Config, name: str, checkpoint: Path | None) -> Path:
     folder = run_folder(config, name)
     found = None if checkpoint is None else _checkpoint_parts(checkpoint, config)
     data = open_data(config)
@@ -133,7 +139,7 @@ def trained_embedder(config: Config, data: Data, folder: Path) -> tuple[Embedder
                     f"pretrain.{index}.patience waits for validation accuracy, but split {split.name} has no "
                     "validation classes; leave patience out"
                 )
-    job = Job(config.pretrain, table, base, validation, config.seed, trained_on(config, table), folder, config.onednn)
+    job = Job(config.pretrain, table, base, validation, config.seed, trained_on(config, table), folder)
     if not check_job(job, embedder):
         load_pretrained(embedder, config.backbone.pretrained)
     make_folder(folder)

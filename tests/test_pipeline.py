@@ -22,6 +22,7 @@ from ppfsl.data.class_split import load_split
 from ppfsl.data.support_set import as_episode, load_support_set
 from ppfsl.errors import UserError
 from ppfsl.files import only_one, write_text
+from ppfsl.onednn import native
 from ppfsl.training import pretrain
 from ppfsl.training.checkpoint import load_checkpoint, load_embedder
 
@@ -858,6 +859,24 @@ def test_settings_of_adaptation_that_are_left_open_are_those_of_training(
     for other in range(2, 6):
         assert answers[other] != answers[0]
     assert [entry["settings"]["steps"] for entry in found[:3]] == [None, 1, 4]
+
+
+@pytest.mark.parametrize("wanted", [True, False])
+def test_training_and_adapting_use_onednn_where_it_is_wanted(
+    method_tree: Callable[[str], Tree], tmp_path: Path, wanted: bool, quiet: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    used = []
+    here = {"where": "training"}
+    own, evaluate = native.convolution, results.evaluate
+    monkeypatch.setattr(native, "convolution", lambda *arguments: used.append(here["where"]) or own(*arguments))
+
+    def evaluated(*arguments: Any) -> Any:
+        here["where"] = "evaluation"
+        return evaluate(*arguments)
+
+    monkeypatch.setattr(results, "evaluate", evaluated)
+    pipeline.run(configured({**method_tree("maml, first order"), "onednn": wanted}, tmp_path), "tiny")
+    assert set(used) == ({"training", "evaluation"} if wanted else set())
 
 
 def test_an_adaptation_without_its_objective_is_refused(method_tree: Callable[[str], Tree], tmp_path: Path) -> None:

@@ -31,7 +31,8 @@ class Config(Strict):
     threads: Count = 1
     """Threads of Paddle's operators on a CPU."""
     onednn: Switch = True
-    """Train on a CPU with the oneDNN library that Paddle ships, two to four times as fast; false: Paddle's own way."""
+    """Train and adapt networks on a CPU with the oneDNN library that Paddle ships, two to four times as fast; false:
+    Paddle's own way."""
     output_dir: str | None = None
     """Null: output/<name of the configuration>."""
     data: DataConfig = DataConfig()

@@ -63,7 +63,6 @@ class Job:
         seed: of the run.
         facts: what the weights depend on; checkpoints of other facts are refused.
         folder: the run directory.
-        onednn: whether oneDNN computes the networks, where it can.
     """
 
     stages: tuple[StageConfig, ...]
@@ -73,7 +72,6 @@ class Job:
     seed: int
     facts: dict[str, Any]
     folder: Path
-    onednn: bool = True
 
     @property
     def last(self) -> Path:
@@ -183,7 +181,7 @@ def _run_stage(
     """Train one stage to its end; the progress with which the next one begins."""
     config, name = job.stages[progress.stage], stage_name(job.stages, progress.stage)
     seed = int(generator(job.seed, "stage", progress.stage).integers(1 << 62))
-    stage = Stage(config, embedder, job.table, job.base, seed, job.onednn)
+    stage = Stage(config, embedder, job.table, job.base, seed)
     if progress.epoch:
         stage.load_state(state)
     elif progress.stage and not judged_alike(job.stages[progress.stage - 1].objective, config.objective):

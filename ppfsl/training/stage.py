@@ -1,7 +1,6 @@
 """One stage of training: an objective, what it may change, its optimizer."""
 
 from collections.abc import Iterator
-from contextlib import nullcontext
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,7 +13,6 @@ from ppfsl.data.augmentation import augment, change_classes
 from ppfsl.data.table import ImageTable
 from ppfsl.errors import UserError
 from ppfsl.inference.engine import embed
-from ppfsl.onednn import available, fast_operators
 from ppfsl.optimizers import build_optimizer, learning_rate, load_state_by_position, state_by_position
 from ppfsl.randomness import generator
 from ppfsl.training.objectives.base import batch_classes
@@ -47,7 +45,6 @@ class Stage:
         table: where the images are.
         rows: int64 [N], the base part's images.
         seed: the stage's own.
-        onednn: whether oneDNN computes the networks, where it can.
 
     Raises:
         UserError: when the base images cannot fill the objective's batches.
@@ -60,10 +57,8 @@ class Stage:
         table: ImageTable,
         rows: np.ndarray,
         seed: int,
-        onednn: bool = True,
     ) -> None:
         self.config, self.embedder, self._table, self._rows, self._seed = config, embedder, table, rows, seed
-        self._operators = fast_operators if onednn and available() else nullcontext
         self._labels = base_labels(table, rows)
         self.objective = build_objective(config.objective, self._labels, embedder, seed)
         self.steps_per_epoch = config.steps_per_epoch or self.objective.steps
@@ -94,11 +89,10 @@ class Stage:
     def _accumulate(self, batch: np.ndarray, epoch: int, chance: np.random.Generator) -> tuple[float, dict[str, float]]:
         """Add a batch's gradients to the parameters'; its loss and terms."""
         objective = self.objective
-        with self._operators():
-            if isinstance(objective, Tasks):
-                return objective.accumulate(self._pixels(batch, chance), epoch, chance)
-            projected = self.embedder.project(self._backbone_output(batch, chance))
-            loss, terms = objective.loss(projected, paddle.to_tensor(self._labels[batch]), chance)
+        if isinstance(objective, Tasks):
+            return objective.accumulate(self._pixels(batch, chance), epoch, chance)
+        projected = self.embedder.project(self._backbone_output(batch, chance))
+        loss, terms = objective.loss(projected, paddle.to_tensor(self._labels[batch]), chance)
         loss.backward()
         return loss.item(), terms
 

@@ -44,6 +44,8 @@ TASKS: dict[str, dict[str, Any]] = {  # whose method adapts all of the network
 }
 Weights = dict[str, np.ndarray]
 
+pytestmark = pytest.mark.usefixtures("as_in_a_run")
+
 
 @pytest.fixture(scope="module")
 def table() -> ImageTable:
@@ -389,8 +391,7 @@ def test_reptile_by_gradient_descent_moves_towards_the_mean_of_the_adapted_weigh
     pixels = paddle.to_tensor(table.images[rows[batch]][:, 1:17, 1:17].transpose(0, 3, 1, 2).astype(np.float32))
     ends, labels = [], paddle.to_tensor([0, 1, 2])
     for part, chance in zip(pixels.split(2), generator(0, "batch", 0, 0).spawn(2), strict=True):
-        with stage._operators():
-            ends.append(method.adapted(copies(method.network.weights()), part[:3], labels, False, chance))
+        ends.append(method.adapted(copies(method.network.weights()), part[:3], labels, False, chance))
     next(stage.run_epoch(0))
     for name, weight in method.network.weights().items():
         mean = np.mean([end[name].numpy() for end in ends], axis=0)

@@ -20,6 +20,8 @@ from ppfsl.training.validation import Validation
 
 LAYOUT: dict[str, int] = {"way": 3, "shot": 2, "query": 3, "episodes": 8}
 
+pytestmark = pytest.mark.usefixtures("as_in_a_run")
+
 
 @pytest.fixture(scope="module")
 def table() -> ImageTable:
