@@ -79,8 +79,8 @@ def numpy_fit(settings: BaselineConfig, seed: int, number: int, shots: np.ndarra
     weight = generator(seed, "classifier", number).uniform(-1, 1, (DIM, WAY)) / np.sqrt(DIM)
     bias = np.zeros(WAY)
     of_weight, of_bias = Sgd(settings), Sgd(settings)
-    for epoch in range(settings.epochs):
-        order = generator(seed, "order", number, epoch).permutation(COUNT)
+    passes = np.tile(np.arange(COUNT), (settings.epochs, 1))
+    for order in generator(seed, "order", number).permuted(passes, axis=1):
         while len(order):
             batch, order = order[: settings.batch_size], order[settings.batch_size :]
             slopes = numpy_gradients(settings, weight, bias, shots[batch], LABELS[batch])
