@@ -207,7 +207,7 @@ def _run_stage(
 
 def _run_epoch(job: Job, stage: Stage, name: str, progress: Progress, log: MetricLog) -> Progress:
     """Train and validate for one epoch."""
-    started, seen = time.perf_counter(), 0
+    started, seen, waited = time.perf_counter(), 0, 0.0
     recent: list[Step] = []
     epoch_terms: list[dict[str, float]] = []
     epoch = progress.epochs + 1
@@ -217,7 +217,7 @@ def _run_epoch(job: Job, stage: Stage, name: str, progress: Progress, log: Metri
             for count, step in enumerate(stage.run_epoch(progress.epoch), 1):
                 recent.append(step)
                 epoch_terms.append(step.terms)
-                seen += step.images
+                seen, waited = seen + step.images, waited + step.waited
                 bar.update()
                 if count % _LOG_EVERY == 0 or count == stage.steps_per_epoch:
                     means = _means([step.terms for step in recent])
@@ -236,13 +236,15 @@ def _run_epoch(job: Job, stage: Stage, name: str, progress: Progress, log: Metri
     seconds = time.perf_counter() - started
     steps = progress.steps + stage.steps_per_epoch
     log.log(steps, epoch, "base", f"{name}/images_per_second", seen / seconds)
+    log.log(steps, epoch, "base", f"{name}/waiting", waited / seconds)
     means = _means(epoch_terms)
     line = f"{title}: " + ", ".join(f"{term} {value:.4f}" for term, value in means.items())
     progress = replace(progress, epoch=progress.epoch + 1, epochs=epoch, steps=steps)
     if job.validation is not None:
         progress, remark = _validate(job.validation, stage, name, progress, log)
         line += remark
-    say(f"{line} ({seen / seconds:.0f} images/s)")
+    idle = f", {waited / seconds:.0%} of the time waiting for them" if waited > 0.1 * seconds else ""
+    say(f"{line} ({seen / seconds:.0f} images/s{idle})")
     complaint = stage.objective.complaint(means)
     if complaint:
         say(f"warning: {name}: {complaint}")

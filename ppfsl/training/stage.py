@@ -18,17 +18,41 @@ from ppfsl.randomness import generator
 from ppfsl.training.objectives.base import batch_classes
 from ppfsl.training.objectives.build import build_objective
 from ppfsl.training.objectives.tasks import Tasks
+from ppfsl.training.prefetch import Prefetched
 
 _HEAD, _OPTIMIZER = "head.", "optimizer."
 
 
 @dataclass(frozen=True)
 class Step:
-    """What one optimizer step did: the loss and its terms, the learning rate, the images it saw."""
+    """What one optimizer step did.
+
+    Attributes:
+        terms: the loss and its parts.
+        learning_rate: that was applied.
+        images: how many it saw.
+        waited: seconds that it waited for them.
+    """
 
     terms: dict[str, float]
     learning_rate: float
     images: int
+    waited: float
+
+
+@dataclass(frozen=True)
+class _Batch:
+    """What a step learns from.
+
+    Attributes:
+        places: int64 [N], of the images among the base images.
+        inputs: float32, augmented pixels [N, C, S, S], or the frozen backbone's features [N, B].
+        chance: the step's random numbers, where augmentation has left them.
+    """
+
+    places: np.ndarray
+    inputs: np.ndarray
+    chance: np.random.Generator
 
 
 def base_labels(table: ImageTable, rows: np.ndarray) -> np.ndarray:
@@ -74,25 +98,34 @@ class Stage:
         """Train for one epoch, one optimizer step at a time; epochs count from 0."""
         self._set_modes()
         total = self.config.epochs * self.steps_per_epoch
-        for step, batch in enumerate(self.objective.batches(epoch, self.steps_per_epoch)):
-            chance = generator(self._seed, "batch", epoch, step)
-            value, terms = self._accumulate(batch, epoch, chance)
-            if not np.isfinite(value):
-                raise NonFiniteLossError(f"step {step + 1} of epoch {epoch + 1}")
-            place = epoch * self.steps_per_epoch + step
-            rate = learning_rate(self.config.schedule, self.config.optimizer.lr, place, total, self.steps_per_epoch)
-            self._optimizer.set_lr(rate)
-            self._optimizer.step()
-            self._optimizer.clear_grad()
-            yield Step({"loss": value, **terms}, rate, len(batch))
+        with Prefetched(self._batches(epoch)) as batches:
+            waited = 0.0
+            for step, batch in enumerate(batches):
+                value, terms = self._accumulate(batch, epoch)
+                if not np.isfinite(value):
+                    raise NonFiniteLossError(f"step {step + 1} of epoch {epoch + 1}")
+                place = epoch * self.steps_per_epoch + step
+                rate = learning_rate(self.config.schedule, self.config.optimizer.lr, place, total, self.steps_per_epoch)
+                self._optimizer.set_lr(rate)
+                self._optimizer.step()
+                self._optimizer.clear_grad()
+                yield Step({"loss": value, **terms}, rate, len(batch.places), batches.waited - waited)
+                waited = batches.waited
 
-    def _accumulate(self, batch: np.ndarray, epoch: int, chance: np.random.Generator) -> tuple[float, dict[str, float]]:
+    def _batches(self, epoch: int) -> Iterator[_Batch]:
+        """An epoch's batches, in numpy alone: another thread makes them."""
+        for step, places in enumerate(self.objective.batches(epoch, self.steps_per_epoch)):
+            chance = generator(self._seed, "batch", epoch, step)
+            inputs = self._pixels(places, chance) if self._features is None else self._features[places]
+            yield _Batch(places, inputs, chance)
+
+    def _accumulate(self, batch: _Batch, epoch: int) -> tuple[float, dict[str, float]]:
         """Add a batch's gradients to the parameters'; its loss and terms."""
-        objective = self.objective
+        objective, inputs = self.objective, paddle.to_tensor(batch.inputs)
         if isinstance(objective, Tasks):
-            return objective.accumulate(self._pixels(batch, chance), epoch, chance)
-        projected = self.embedder.project(self._backbone_output(batch, chance))
-        loss, terms = objective.loss(projected, paddle.to_tensor(self._labels[batch]), chance)
+            return objective.accumulate(inputs, epoch, batch.chance)
+        projected = self.embedder.project(inputs if self._features is not None else self._backbone_output(inputs))
+        loss, terms = objective.loss(projected, paddle.to_tensor(self._labels[batch.places]), batch.chance)
         loss.backward()
         return loss.item(), terms
 
@@ -118,22 +151,19 @@ class Stage:
     def _optimizer_state(self) -> dict[str, np.ndarray]:
         return state_by_position(self._optimizer, self.parameters)
 
-    def _backbone_output(self, batch: np.ndarray, chance: np.random.Generator) -> paddle.Tensor:
-        if self._features is not None:
-            return paddle.to_tensor(self._features[batch])
-        pixels = self._pixels(batch, chance)
+    def _backbone_output(self, pixels: paddle.Tensor) -> paddle.Tensor:
         if self.frozen_backbone:
             with paddle.no_grad():
                 return self.embedder.features(pixels)
         return self.embedder.features(pixels)
 
-    def _pixels(self, batch: np.ndarray, chance: np.random.Generator) -> paddle.Tensor:
-        """The batch's images, augmented: [N, C, S, S], 0..255."""
+    def _pixels(self, places: np.ndarray, chance: np.random.Generator) -> np.ndarray:
+        """Base images, augmented: float32 [N, C, S, S], 0..255."""
         size, objective = self.embedder.architecture.image_size, self.config.objective
-        images = self._table.images[self._rows[batch]]
+        images = self._table.images[self._rows[places]]
         if augments_tasks(objective):
             images = change_classes(images, batch_classes(objective), objective.task_augmentation, chance)
-        return paddle.to_tensor(augment(images, size, self.config.augmentation, chance))
+        return augment(images, size, self.config.augmentation, chance)
 
     def _trained_layers(self) -> list[paddle.nn.Layer]:
         """The embedder's layers that learn in this stage."""

@@ -210,7 +210,7 @@ def train(tree: Tree, folder: Path) -> dict[str, np.ndarray]:
 def log_of(folder: Path) -> list[Tree]:
     """The rows of metrics.jsonl; how fast training was is no matter."""
     rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
-    return [{**row, "value": 0} if row["name"].endswith("images_per_second") else row for row in rows]
+    return [{**row, "value": 0} if row["name"].endswith(("per_second", "waiting")) else row for row in rows]
 
 
 def checkpoint_facts(checkpoint: Checkpoint) -> Tree:
