@@ -8,7 +8,7 @@ import pytest
 from ppfsl.backbones.embedder import Architecture, build_embedder
 from ppfsl.config import StageConfig
 from ppfsl.data.table import ImageTable
-from ppfsl.onednn import available, fast_operators, native, selfcheck
+from ppfsl.onednn import available, fast_operators, native, operators, selfcheck
 from ppfsl.onednn import library as dnnl
 from ppfsl.onednn.convolution import convolution
 from ppfsl.training.stage import Stage
@@ -97,15 +97,15 @@ POOLING = ([3, 3], [2, 2], [0, 0], False, True, "NCHW", "max", False, False, "EX
 
 
 @pytest.mark.parametrize("fault", FAULTS)
-def test_the_reason_is_told_and_stages_train_with_paddles_own(monkeypatch, tmp_path, fault):
+def test_the_reason_is_told_and_paddles_own_operators_serve(monkeypatch, tmp_path, fault):
     make, reason = FAULTS[fault]
     make(monkeypatch, tmp_path)
     assert reason in selfcheck.problem()
     assert not available()
-    assert stage_of()._operators is nullcontext
+    assert isinstance(operators(wanted=True), nullcontext)
 
 
-def stage_of(onednn: bool = True, images: int = 16) -> Stage:
+def stage_of(images: int = 16) -> Stage:
     """A stage that trains Conv4 on noise."""
     labels = np.repeat(np.arange(3), 4)
     pixels = np.random.default_rng(0).integers(0, 256, (12, images, images, 3)).astype(np.uint8)
@@ -113,13 +113,14 @@ def stage_of(onednn: bool = True, images: int = 16) -> Stage:
     embedder = build_embedder(Architecture("conv4", images, options=(("width", 4),)), 0)
     objective = {"name": "cross_entropy", "batch_size": 6}
     config = StageConfig.model_validate({"objective": objective, "epochs": 2, "steps_per_epoch": 2})
-    return Stage(config, embedder, table, np.arange(12), 0, onednn)
+    return Stage(config, embedder, table, np.arange(12), 0)
 
 
 def trained(onednn: bool) -> tuple[list[float], dict[str, np.ndarray]]:
     """The losses and the weights."""
-    stage = stage_of(onednn)
-    losses = [step.terms["loss"] for epoch in range(2) for step in stage.run_epoch(epoch)]
+    stage = stage_of()
+    with operators(onednn):
+        losses = [step.terms["loss"] for epoch in range(2) for step in stage.run_epoch(epoch)]
     return losses, {name: value.numpy() for name, value in stage.embedder.state_dict().items()}
 
 
