@@ -7,7 +7,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
-from ppfsl.errors import UserError
+from ppfsl.distributed import launched
+from ppfsl.errors import ToldError, UserError
 
 if TYPE_CHECKING:  # pydantic takes a quarter of a second, which --help need not wait for
     from ppfsl.config import Config
@@ -22,6 +23,8 @@ def run(main: Callable[[], None]) -> None:
     """
     try:
         main()
+    except ToldError:
+        sys.exit(2)
     except UserError as error:
         _leave(f"error: {error}", 2)
     except OSError as error:
@@ -52,7 +55,10 @@ def read_config(arguments: argparse.Namespace) -> "tuple[Config, str]":
     from ppfsl.config_file import config_name, load_config
     from ppfsl.runtime import prepare
 
-    config = load_config(arguments.config, arguments.override)
+    try:
+        config = load_config(arguments.config, arguments.override)
+    except UserError as error:
+        raise _once_a_host(error) from None
     prepare(config.threads)
     return config, config_name(arguments.config)
 
@@ -62,7 +68,12 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Raise what argparse would print above a block of usage."""
-        raise UserError(f"{message}; {self.prog} --help says how")
+        raise _once_a_host(UserError(f"{message}; {self.prog} --help says how"))
+
+
+def _once_a_host(error: UserError) -> UserError:
+    """The error, where it is the same for all processes of a host: one of them tells the user."""
+    return ToldError(str(error)) if launched().local else error
 
 
 def _leave(line: str, status: int) -> None:

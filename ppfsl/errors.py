@@ -1,4 +1,4 @@
-"""The one exception that means "the user can mend this"."""
+"""The exception that means "the user can mend this"."""
 
 
 class UserError(Exception):
@@ -7,3 +7,7 @@ class UserError(Exception):
     The tools print it on stderr without a traceback and exit with status 2. Everything else is a
     programming error and keeps its traceback.
     """
+
+
+class ToldError(UserError):
+    """The same in one of several processes of a run, when another one tells the user: the tools print nothing."""

@@ -10,6 +10,7 @@ import numpy as np
 import paddle
 
 from ppfsl.data.episodes import Episode
+from ppfsl.distributed import ALONE, World
 from ppfsl.methods.base import Method, Support
 from ppfsl.progress import progress_bar
 
@@ -78,6 +79,7 @@ def evaluate(
     classes: np.ndarray,
     progress: str | None = None,
     batch_bytes: int = 1 << 23,
+    world: World = ALONE,
 ) -> Evaluation:
     """Run a method over episodes.
 
@@ -88,25 +90,28 @@ def evaluate(
         classes: all labels that an episode could hold.
         progress: the progress bar's text, or None for no bar.
         batch_bytes: episodes are put together until their inputs take about so much memory.
+        world: the processes that divide these batches among themselves; each gets the whole result, which is that of
+            one process.
     """
     way, shot = episodes[0].support.shape
     query = episodes[0].query.shape[1]
     classes = np.sort(classes)
     confusion = np.zeros((len(classes), len(classes)), dtype=np.int64)
-    accuracies = np.empty(len(episodes))
+    accuracies = np.zeros(len(episodes))
     truth = np.repeat(np.arange(way), query)
     one = gather(episodes[0].query[:1, :1].reshape(1, 1))
     size = max(1, min(200, batch_bytes // (one.nbytes * way * (shot + query))))
     start_time = time.perf_counter()
     with progress_bar(len(episodes), progress, "ep") as bar:
-        for start in range(0, len(episodes), size):
+        for start in world.share(range(0, len(episodes), size)):
             batch = episodes[start : start + size]
             found = answers(method, gather, batch, start)
             accuracies[start : start + len(batch)] = (found == truth).mean(1)
             for episode, answer in zip(batch, found, strict=True):
                 places = np.searchsorted(classes, episode.classes)
                 np.add.at(confusion, (places[truth], places[answer]), 1)
-            bar.update(len(batch))
+            bar.update(min(len(batch) * world.size, len(episodes) - bar.n))
+    accuracies, confusion = world.total(accuracies), world.total(confusion)
     seconds = time.perf_counter() - start_time
     return Evaluation(way, shot, query, accuracies, classes, confusion, seconds)
 

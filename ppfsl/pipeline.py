@@ -1,11 +1,13 @@
 """A run from raw data to report: what `tools/train.py` does, each step skipped when its result is there."""
 
+import contextlib
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import paddle
 from paddle import nn
 
 from ppfsl.backbones.embedder import Architecture, Embedder, build_embedder
@@ -16,6 +18,7 @@ from ppfsl.data.class_split import part_images
 from ppfsl.data.datasets import check_split, open_split, open_table
 from ppfsl.data.support_set import save_support_set
 from ppfsl.data.table import ImageTable
+from ppfsl.distributed import ALONE, World, together
 from ppfsl.errors import UserError
 from ppfsl.files import make_folder, only_one, write_text
 from ppfsl.inference.engine import embed
@@ -29,6 +32,7 @@ from ppfsl.subject import Data, Subject, Trained
 from ppfsl.training.checkpoint import load_checkpoint, method_layer
 from ppfsl.training.pretrain import Job, check_job, pretrain
 from ppfsl.training.validation import Validation
+from ppfsl.version import __version__
 
 
 def run_folder(config: Config, name: str) -> Path:
@@ -50,34 +54,42 @@ def run(config: Config, name: str, checkpoint: Path | None = None) -> Path:
     Raises:
         UserError: for every mistake that the user can mend.
     """
-    choose_device(config.device)
-    with operators(config.onednn):
-        return _run(config, name, checkpoint)
+    with together() as world:
+        choose_device(config.device, world)
+        with operators(config.onednn):
+            return _run(config, name, checkpoint, world)
 
 
-def _run(config: Config, name: str, checkpoint: Path | None) -> Path:
+def _run(config: Config, name: str, checkpoint: Path | None, world: World) -> Path:
     folder = run_folder(config, name)
-    found = None if checkpoint is None else _checkpoint_parts(checkpoint, config)
-    data = open_data(config)
+    found = None if checkpoint is None else _checkpoint_parts(checkpoint, config, world)
+    data = world.in_turns(lambda: open_data(config))
+    if world.size > 1:
+        world.check_same(common_facts(config, data.table))
     # Before training: what the data cannot serve is said at once, not after hours.
     check_episodes(config, data)
     check_verification(config, data)
-    support_set = run_support_set(config, data)
+    support_set = world.on_main(lambda: run_support_set(config, data))
     if found is None:
         found = Trained(
-            *trained_embedder(config, data, folder),
+            *trained_embedder(config, data, folder, world),
             config.backbone.pretrained,
             tuple(stage.objective.name for stage in config.pretrain),
+            world.on_main(lambda: _processes(load_checkpoint(folder / "checkpoints" / "best.safetensors").facts)),
         )
     else:
         for adaptation in config.adaptations:  # what the checkpoint lacks is said before anything is written
             build_method(adaptation, found.embedder, config.seed, found.layer)
-        write_text(folder / "config.yaml", to_yaml(config))
-    save_support_set(support_set, folder / "support_set.json")
+        if world.main:
+            write_text(folder / "config.yaml", to_yaml(config))
+    if world.main:
+        save_support_set(support_set, folder / "support_set.json")
     what = f"embedding {config.evaluation.part} images"
-    subject = Subject(found, embed(found.embedder, data.table.images, data.rows, "projected", progress=what))
-    result = write_results(config, name, folder / "result.json", data, subject, support_set)
-    show_run(folder, result, config, data, subject, support_set)
+    projected = embed(found.embedder, data.table.images, data.rows, "projected", progress=what, world=world)
+    subject = Subject(found, projected)
+    result = write_results(config, name, folder / "result.json", data, subject, support_set, world)
+    if world.main:
+        show_run(folder, result, config, data, subject, support_set)
     if (memory := peak_memory()) is not None:
         say(f"peak memory: {memory:.1f} GB")
     return folder
@@ -115,7 +127,9 @@ def architecture_of(config: Config) -> Architecture:
     )
 
 
-def trained_embedder(config: Config, data: Data, folder: Path) -> tuple[Embedder, nn.Layer | None]:
+def trained_embedder(
+    config: Config, data: Data, folder: Path, world: World = ALONE
+) -> tuple[Embedder, nn.Layer | None]:
     """The embedder after the configuration's stages of training; resumed or loaded where that has been done.
 
     With it comes what the last stage's method learned beside the embedder; None: nothing.
@@ -132,23 +146,30 @@ def trained_embedder(config: Config, data: Data, folder: Path) -> tuple[Embedder
         base = part_images(table, split, "base")
         if split.validation.classes:
             rows = part_images(table, split, "validation")
-            validation = Validation(table, rows, config.validation, config.seed)
+            validation = Validation(table, rows, config.validation, config.seed, world)
         for index, stage in enumerate(config.pretrain):
             if validation is None and stage.patience is not None:
                 raise UserError(
                     f"pretrain.{index}.patience waits for validation accuracy, but split {split.name} has no "
                     "validation classes; leave patience out"
                 )
-    job = Job(config.pretrain, table, base, validation, config.seed, trained_on(config, table), folder)
+    job = Job(config.pretrain, table, base, validation, config.seed, trained_on(config, table), folder, world)
     if not check_job(job, embedder):
-        load_pretrained(embedder, config.backbone.pretrained)
-    make_folder(folder)
-    with only_one(folder):
-        for leftover in (folder / "checkpoints").glob(".*.tmp"):  # of killed runs; they may be large
-            leftover.unlink()
-        write_text(folder / "config.yaml", to_yaml(config))
+        world.in_turns(lambda: load_pretrained(embedder, config.backbone.pretrained))
+    with _at_work(folder, to_yaml(config)) if world.main else contextlib.nullcontext():
         layer = pretrain(job, embedder)
     return embedder, layer
+
+
+@contextlib.contextmanager
+def _at_work(folder: Path, settings: str) -> Iterator[None]:
+    """Hold the run directory, cleared of what killed runs left, with the configuration in it."""
+    make_folder(folder)
+    with only_one(folder):
+        for leftover in (folder / "checkpoints").glob(".*.tmp"):  # they may be large
+            leftover.unlink()
+        write_text(folder / "config.yaml", settings)
+        yield
 
 
 def trained_on(config: Config, table: ImageTable) -> dict[str, Any]:
@@ -165,9 +186,21 @@ def trained_on(config: Config, table: ImageTable) -> dict[str, Any]:
     return facts
 
 
-def _checkpoint_parts(path: Path, config: Config) -> Trained:
+def common_facts(config: Config, table: ImageTable) -> dict[str, Any]:
+    """All that the processes of one run must agree on; where they keep their data is each host's own affair."""
+    tree = config.model_dump(mode="json", exclude={"device", "threads", "output_dir", "data"})
+    versions = {"ppfsl's version": __version__, "Paddle's version": paddle.__version__}
+    return {**versions, **_flatten(tree), **trained_on(config, table)}
+
+
+def _processes(facts: Mapping[str, Any]) -> tuple[int, ...]:
+    """How many processes trained a checkpoint."""
+    return tuple(facts.get("progress", {}).get("processes", ()))
+
+
+def _checkpoint_parts(path: Path, config: Config, world: World) -> Trained:
     """What a checkpoint holds; warns when it was trained on another split than it is to be evaluated on."""
-    checkpoint = load_checkpoint(path)
+    checkpoint = world.on_main(lambda: load_checkpoint(path))
     architecture = checkpoint.architecture
     for key, value in (("image_size", architecture.image_size), ("channels", architecture.channels)):
         if getattr(config.data, key) != value:
@@ -189,7 +222,8 @@ def _checkpoint_parts(path: Path, config: Config) -> Trained:
             f"have seen the {config.evaluation.part} classes of this evaluation"
         )
     layer = method_layer(checkpoint, str(path))
-    return Trained(embedder, layer, trained_on.get("backbone.pretrained", "none"), stages)
+    pretrained = trained_on.get("backbone.pretrained", "none")
+    return Trained(embedder, layer, pretrained, stages, _processes(checkpoint.facts))
 
 
 def _flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

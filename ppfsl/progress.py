@@ -1,9 +1,11 @@
-"""Progress bars, and lines that do not tear them."""
+"""Progress bars, and lines that do not tear them; of several processes, the first alone shows them."""
 
 import sys
 from typing import Any
 
 from tqdm import tqdm
+
+from ppfsl.distributed import launched
 
 
 def progress_bar(total: int, text: str | None, unit: str, leave: bool = True) -> "tqdm[Any]":
@@ -21,7 +23,7 @@ def progress_bar(total: int, text: str | None, unit: str, leave: bool = True) ->
         desc=text,
         unit=unit,
         leave=leave and sys.stderr.isatty(),
-        disable=text is None,
+        disable=text is None or not launched().main,
         mininterval=interval,
         maxinterval=max(interval, 10.0),
         delay=0.5,
@@ -30,4 +32,5 @@ def progress_bar(total: int, text: str | None, unit: str, leave: bool = True) ->
 
 def say(line: str) -> None:
     """Print a line on stderr, above any bar."""
-    tqdm.write(line, file=sys.stderr)
+    if launched().main:
+        tqdm.write(line, file=sys.stderr)

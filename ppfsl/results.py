@@ -14,6 +14,7 @@ from ppfsl.data.class_split import PartName, part_images
 from ppfsl.data.episodes import Episode, EpisodeSampler
 from ppfsl.data.support_set import SupportSet, as_episode, draw_support_set, load_support_set
 from ppfsl.data.table import ImageTable
+from ppfsl.distributed import ALONE, World
 from ppfsl.errors import UserError
 from ppfsl.evaluation import Evaluation, Gather, evaluate
 from ppfsl.files import read_json, write_json
@@ -106,7 +107,7 @@ def _pairs(config: Config, data: Data) -> list[tuple[PartName, np.ndarray, Pairs
     return list(zip(parts, rows, pairs, strict=True))
 
 
-def verification(config: Config, data: Data, trained: Trained) -> dict[str, Any]:
+def verification(config: Config, data: Data, trained: Trained, world: World = ALONE) -> dict[str, Any]:
     """How well a run tells pairs of evaluated classes apart, at the threshold that is best on validation classes."""
     assert config.verification is not None
     similarity = Similarity.of(trained.layer)
@@ -114,7 +115,7 @@ def verification(config: Config, data: Data, trained: Trained) -> dict[str, Any]
     for part, rows, pairs in _pairs(config, data):
         shown = np.unique(np.concatenate([pairs.left, pairs.right]))
         what = f"verification, {part} images"
-        projected = embed(trained.embedder, data.table.images, rows[shown], "projected", progress=what)
+        projected = embed(trained.embedder, data.table.images, rows[shown], "projected", progress=what, world=world)
         left, right = (projected[np.searchsorted(shown, side)] for side in (pairs.left, pairs.right))
         scored.append((similarity(left, right), pairs.same))
     choosing, judged = scored
@@ -128,7 +129,13 @@ def verification(config: Config, data: Data, trained: Trained) -> dict[str, Any]
 
 
 def write_results(
-    config: Config, name: str, path: Path, data: Data, subject: Subject, support_set: SupportSet
+    config: Config,
+    name: str,
+    path: Path,
+    data: Data,
+    subject: Subject,
+    support_set: SupportSet,
+    world: World = ALONE,
 ) -> dict[str, Any]:
     """Evaluate what is not yet in result.json, which is written after every row, so that a killed run repeats one.
 
@@ -140,12 +147,13 @@ def write_results(
         path: of result.json.
         data, subject: what is evaluated on what.
         support_set: evaluated as one more row per adaptation.
+        world: the processes that share the work; process 0 alone reads and writes the file.
 
     Returns:
         What is in result.json.
     """
-    rows, old_pairs = _old_results(path)
-    result = _header(config, name, data, subject)
+    rows, old_pairs = world.on_main(lambda: _old_results(path))
+    result = world.on_main(lambda: _header(config, name, data, subject, world))
     common = [_evaluated_on(data, subject), config.seed, result["versions"]]
     verified = [*_chosen_on(config, data), config.evaluation.part, repr(config.verification)]
     pairs_fingerprint = _fingerprint([*common, *verified])
@@ -163,13 +171,16 @@ def write_results(
             episodes = _episodes(config, data, shot, support_set)
             title = f"{method.name}, {'support set' if shot is None else f'{shot}-shot'}"
             classes = np.unique(data.table.labels[data.rows])
-            done = evaluate(method, gather_for(method, data, subject), episodes, classes, title)
+            done = evaluate(method, gather_for(method, data, subject), episodes, classes, title, world=world)
             rows[fingerprint] = {**facts, **_scores(done, data.table), "fingerprint": fingerprint}
-            write_json(path, _filled(result, plan, rows))
+            if world.main:
+                write_json(path, _filled(result, plan, rows))
     result = _filled(result, plan, rows)
     if config.verification is not None and "verification" not in result:
-        result["verification"] = {**verification(config, data, subject.trained), "fingerprint": pairs_fingerprint}
-    write_json(path, result)
+        found = verification(config, data, subject.trained, world)
+        result["verification"] = {**found, "fingerprint": pairs_fingerprint}
+    if world.main:
+        write_json(path, result)
     return result
 
 
@@ -255,7 +266,7 @@ def gather_for(method: Method, data: Data, subject: Subject) -> Gather:
     return lambda rows: pixels_of(data.table, rows, size)
 
 
-def _header(config: Config, name: str, data: Data, subject: Subject) -> dict[str, Any]:
+def _header(config: Config, name: str, data: Data, subject: Subject, world: World) -> dict[str, Any]:
     trained = subject.trained
     return {
         "schema": 1,
@@ -270,6 +281,7 @@ def _header(config: Config, name: str, data: Data, subject: Subject) -> dict[str
         "seed": config.seed,
         "image_size": trained.embedder.architecture.image_size,
         "stages": list(trained.stages),
+        "processes": {"training": list(trained.processes), "evaluation": world.size},
         "versions": {"paddle": paddle.__version__, "ppfsl": __version__, "numpy": np.__version__},
         "evaluations": [],
     }

@@ -7,6 +7,7 @@ import sys
 import warnings
 from pathlib import Path
 
+from ppfsl.distributed import ALONE, World
 from ppfsl.errors import UserError
 
 
@@ -40,30 +41,50 @@ def keep_freed_memory() -> bool:
     return bool(mallopt(mmap_max, 0) and mallopt(trim_threshold, 2**31 - 1))
 
 
-def choose_device(name: str) -> str:
+def choose_device(name: str, world: World = ALONE) -> str:
     """Make Paddle use a device; its resolved name ("cpu", "gpu:0").
 
     Args:
         name: `auto` (the first GPU, if this Paddle has one), `cpu`, `gpu` or `gpu:1`.
+        world: where there are several processes, `auto` and `gpu` mean the GPU that the launcher gave to this one, and
+            with the launcher's `--backend gloo`, `auto` means the CPU.
 
     Raises:
-        UserError: when a GPU is asked for and there is none.
+        UserError: when a GPU is asked for and there is none, or one for several processes.
     """
     import paddle
 
     gpus = paddle.device.cuda.device_count() if paddle.is_compiled_with_cuda() else 0
+    several = world.size > 1
+    if several and name.startswith("gpu:"):
+        raise UserError(
+            f"device: {name} is one GPU for {world.size} processes; set device to auto, and choose GPUs by the "
+            "launcher's --devices"
+        )
     if name == "auto":
-        name = "gpu" if gpus else "cpu"
+        name = "gpu" if gpus and not (several and os.environ.get("PADDLE_DISTRI_BACKEND") == "gloo") else "cpu"
     if name.startswith("gpu"):
         if not paddle.is_compiled_with_cuda():
             raise UserError(
                 f"device: {name} needs a GPU build of PaddlePaddle, this one is for CPUs; "
                 "install one as the README says, or set device to cpu"
             )
-        number = int(name.partition(":")[2] or 0)
+        number = _launchers_gpu(world) if several else int(name.partition(":")[2] or 0)
+        if several and number >= gpus:
+            raise UserError(
+                f"process {world.local} of this host has no GPU of its own, Paddle sees {gpus}; "
+                "start fewer processes with --nproc_per_node, or set device to cpu"
+            )
         if number >= gpus:
             raise UserError(f"device: {name} does not exist, Paddle sees {gpus} GPUs; set device to cpu or to another")
+        name = f"gpu:{number}"
     return str(paddle.set_device(name)).removeprefix("Place(").removesuffix(")")
+
+
+def _launchers_gpu(world: World) -> int:
+    """The GPU that the launcher gave to this process, among those that the process sees."""
+    chosen = os.environ.get("FLAGS_selected_gpus", "").split(",")[0]  # noqa: SIM112, Paddle's own name
+    return int(chosen) if chosen.isdecimal() else world.local
 
 
 def git_revision() -> str | None:

@@ -30,12 +30,14 @@ class Trained:
         layer: what the last stage's method learned beside the embedder; None: nothing.
         pretrained: the weights that training started from, as `backbone.pretrained` names them.
         stages: the objectives that it was trained with, in order.
+        processes: how many processes trained it: several numbers where training was resumed with another.
     """
 
     embedder: Embedder
     layer: nn.Layer | None
     pretrained: str
     stages: tuple[str, ...]
+    processes: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ from paddle import inference, nn
 from ppfsl.backbones.embedder import Embedder
 from ppfsl.data.augmentation import center_crop
 from ppfsl.data.table import ImageTable
+from ppfsl.distributed import ALONE, World
 from ppfsl.progress import progress_bar
 
 Output = Literal["embedding", "projected", "features"]
@@ -31,6 +32,7 @@ def embed(
     output: Output = "embedding",
     batch_size: int = 64,
     progress: str | None = None,
+    world: World = ALONE,
 ) -> np.ndarray:
     """What the embedder, in evaluation mode, makes of a table's images.
 
@@ -43,6 +45,7 @@ def embed(
             backbone's, [M, B].
         batch_size: images per call.
         progress: the progress bar's text, or None for no bar.
+        world: the processes that divide the batches among themselves, each of which gets the whole result.
 
     Returns:
         float32 [M, D or B], in the order of `rows`.
@@ -50,13 +53,19 @@ def embed(
     size = embedder.architecture.image_size
     dim = embedder.backbone_dim if output == "features" else embedder.dim
     result = np.empty((len(rows), dim), dtype=np.float32)
+    starts = range(0, len(rows), batch_size)
     with _evaluating(embedder):
         run = _runner(embedder, output)
         with progress_bar(len(rows), progress, "img") as bar:
-            for start in range(0, len(rows), batch_size):
+            for start in world.share(starts):
                 batch = center_crop(images[rows[start : start + batch_size]], size)
                 result[start : start + len(batch)] = run(to_pixels(batch))
-                bar.update(len(batch))
+                bar.update(min(len(batch) * world.size, len(rows) - bar.n))
+    if world.size > 1:
+        own = {start: result[start : start + batch_size] for start in world.share(starts)}
+        for part in world.exchange(own):
+            for start, values in part.items():
+                result[start : start + batch_size] = values
     return result
 
 

@@ -93,6 +93,23 @@ class MetricLog:
             self._mirror.scalar(f"{row['split']}/{row['name']}", row["value"], row["step"])
 
 
+class NoMetricLog:
+    """The log of a process that writes none."""
+
+    def log(self, step: int, epoch: int, split: str, name: str, value: float) -> None:
+        """Do nothing."""
+
+    def sync(self) -> int:
+        """0."""
+        return 0
+
+    def __enter__(self) -> "NoMetricLog":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+
 def read_metrics(run: Path) -> list[dict[str, Any]]:
     """The rows of a run's log, oldest first; none when it has no log.
 

@@ -13,18 +13,21 @@ from ppfsl.backbones.weights import load_strictly
 from ppfsl.config import StageConfig
 from ppfsl.config.objectives import judged_alike
 from ppfsl.data.table import ImageTable
+from ppfsl.distributed import ALONE, World
 from ppfsl.errors import UserError
 from ppfsl.methods.base import Learner
 from ppfsl.methods.layers import describe
 from ppfsl.progress import progress_bar, say
 from ppfsl.randomness import generator
-from ppfsl.reporting.metrics import MetricLog
+from ppfsl.reporting.metrics import MetricLog, NoMetricLog
 from ppfsl.training.checkpoint import Checkpoint, load_checkpoint, method_layer, save_checkpoint, weights_of
 from ppfsl.training.objectives.build import build_objective
 from ppfsl.training.stage import NonFiniteLossError, Stage, Step, base_labels
 from ppfsl.training.validation import Validation
 
 _LOG_EVERY = 10  # optimizer steps
+
+Log = MetricLog | NoMetricLog
 
 
 @dataclass(frozen=True)
@@ -39,6 +42,7 @@ class Progress:
         stage_best: the same within the stage.
         waited: validations since `stage_best`.
         metrics_bytes: size of metrics.jsonl when the checkpoint was written.
+        processes: how many processes have trained: several numbers where it was resumed with another.
     """
 
     stage: int = 0
@@ -49,6 +53,7 @@ class Progress:
     stage_best: float | None = None
     waited: int = 0
     metrics_bytes: int = 0
+    processes: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -62,7 +67,8 @@ class Job:
         validation: what chooses the best weights; None: the last weights are taken.
         seed: of the run.
         facts: what the weights depend on; checkpoints of other facts are refused.
-        folder: the run directory.
+        folder: the run directory, of process 0.
+        world: the processes that train together.
     """
 
     stages: tuple[StageConfig, ...]
@@ -72,6 +78,7 @@ class Job:
     seed: int
     facts: dict[str, Any]
     folder: Path
+    world: World = ALONE
 
     @property
     def last(self) -> Path:
@@ -108,7 +115,7 @@ def check_job(job: Job, embedder: Embedder) -> bool:
             build_objective(stage.objective, labels, embedder, seed=0)
         except UserError as error:
             raise UserError(f"{stage_name(job.stages, index)}: {error}") from None
-    return _last_checkpoint(job) is not None
+    return job.world.on_main(lambda: _last_checkpoint(job) is not None)
 
 
 def pretrain(job: Job, embedder: Embedder) -> nn.Layer | None:
@@ -126,18 +133,18 @@ def pretrain(job: Job, embedder: Embedder) -> nn.Layer | None:
     """
     progress, state = _resume(job, embedder)
     if progress.stage < len(job.stages) or not (job.folder / "vdl").exists():  # else a page may be showing the curves
-        with MetricLog(job.folder, keep_bytes=progress.metrics_bytes) as log:
+        with MetricLog(job.folder, progress.metrics_bytes) if job.world.main else NoMetricLog() as log:
             while progress.stage < len(job.stages):
                 progress = _run_stage(job, embedder, progress, state, log)
                 state = {}
-    checkpoint = load_checkpoint(job.best)
+    checkpoint = job.world.on_main(lambda: load_checkpoint(job.best))
     load_strictly(embedder, checkpoint.weights, str(job.best))
     return method_layer(checkpoint, str(job.best))
 
 
 def _resume(job: Job, embedder: Embedder) -> tuple[Progress, dict[str, np.ndarray]]:
     """Load the last checkpoint into the embedder, if there is one: where to go on, and the stage's state."""
-    checkpoint = _last_checkpoint(job)
+    checkpoint = job.world.on_main(lambda: _last_checkpoint(job))
     if checkpoint is None:
         progress = Progress()
         _save(job, embedder, progress, job.best)
@@ -145,6 +152,7 @@ def _resume(job: Job, embedder: Embedder) -> tuple[Progress, dict[str, np.ndarra
         return progress, {}
     load_strictly(embedder, checkpoint.weights, str(job.last))
     progress = Progress(**checkpoint.facts["progress"])
+    progress = replace(progress, processes=tuple(progress.processes))
     if progress.epochs > 0 and progress.stage < len(job.stages):
         say(f"resuming {stage_name(job.stages, progress.stage)} after {progress.epoch} epochs")
     return progress, dict(checkpoint.training)
@@ -175,13 +183,11 @@ def _last_checkpoint(job: Job) -> Checkpoint | None:
     )
 
 
-def _run_stage(
-    job: Job, embedder: Embedder, progress: Progress, state: dict[str, np.ndarray], log: MetricLog
-) -> Progress:
+def _run_stage(job: Job, embedder: Embedder, progress: Progress, state: dict[str, np.ndarray], log: Log) -> Progress:
     """Train one stage to its end; the progress with which the next one begins."""
     config, name = job.stages[progress.stage], stage_name(job.stages, progress.stage)
     seed = int(generator(job.seed, "stage", progress.stage).integers(1 << 62))
-    stage = Stage(config, embedder, job.table, job.base, seed)
+    stage = Stage(config, embedder, job.table, job.base, seed, job.world)
     if progress.epoch:
         stage.load_state(state)
     elif progress.stage and not judged_alike(job.stages[progress.stage - 1].objective, config.objective):
@@ -197,7 +203,7 @@ def _run_stage(
         say(f"{name}: stopped early, {progress.waited} validations without a better one")
     if job.validation is not None and progress.stage and progress.stage_best != progress.best:
         say(f"{name}: no epoch was better than the weights it started from, which are kept")
-    best = load_checkpoint(job.best)
+    best = job.world.on_main(lambda: load_checkpoint(job.best))
     load_strictly(embedder, best.weights, str(job.best))
     _save_as(job, best, progress, job.folder / "checkpoints" / f"{name}.safetensors")
     progress = replace(progress, stage=progress.stage + 1, epoch=0, stage_best=None, waited=0)
@@ -205,7 +211,7 @@ def _run_stage(
     return progress
 
 
-def _run_epoch(job: Job, stage: Stage, name: str, progress: Progress, log: MetricLog) -> Progress:
+def _run_epoch(job: Job, stage: Stage, name: str, progress: Progress, log: Log) -> Progress:
     """Train and validate for one epoch."""
     started, seen, waited = time.perf_counter(), 0, 0.0
     recent: list[Step] = []
@@ -239,7 +245,8 @@ def _run_epoch(job: Job, stage: Stage, name: str, progress: Progress, log: Metri
     log.log(steps, epoch, "base", f"{name}/waiting", waited / seconds)
     means = _means(epoch_terms)
     line = f"{title}: " + ", ".join(f"{term} {value:.4f}" for term, value in means.items())
-    progress = replace(progress, epoch=progress.epoch + 1, epochs=epoch, steps=steps)
+    processes = tuple(dict.fromkeys([*progress.processes, job.world.size]))
+    progress = replace(progress, epoch=progress.epoch + 1, epochs=epoch, steps=steps, processes=processes)
     if job.validation is not None:
         progress, remark = _validate(job.validation, stage, name, progress, log)
         line += remark
@@ -251,7 +258,7 @@ def _run_epoch(job: Job, stage: Stage, name: str, progress: Progress, log: Metri
     return progress
 
 
-def _validate(validation: Validation, stage: Stage, name: str, progress: Progress, log: MetricLog) -> tuple[Any, str]:
+def _validate(validation: Validation, stage: Stage, name: str, progress: Progress, log: Log) -> tuple[Any, str]:
     """Score the embedder if it is time to; the progress, and what to tell of it."""
     if progress.epoch % validation.every and progress.epoch < stage.config.epochs:
         return progress, ""
@@ -292,5 +299,6 @@ def _save(
 
 
 def _save_as(job: Job, checkpoint: Checkpoint, progress: Progress, path: Path) -> None:
-    facts = {"progress": asdict(progress), "trained_on": job.facts}
-    save_checkpoint(replace(checkpoint, facts=facts), path)
+    if job.world.main:
+        facts = {"progress": asdict(progress), "trained_on": job.facts}
+        save_checkpoint(replace(checkpoint, facts=facts), path)

@@ -11,6 +11,7 @@ from ppfsl.config import StageConfig
 from ppfsl.config.objectives import augments_tasks
 from ppfsl.data.augmentation import augment, change_classes
 from ppfsl.data.table import ImageTable
+from ppfsl.distributed import ALONE, World
 from ppfsl.errors import UserError
 from ppfsl.inference.engine import embed
 from ppfsl.optimizers import build_optimizer, learning_rate, load_state_by_position, state_by_position
@@ -69,6 +70,7 @@ class Stage:
         table: where the images are.
         rows: int64 [N], the base part's images.
         seed: the stage's own.
+        world: the processes that train together, each on batches of its own.
 
     Raises:
         UserError: when the base images cannot fill the objective's batches.
@@ -81,18 +83,20 @@ class Stage:
         table: ImageTable,
         rows: np.ndarray,
         seed: int,
+        world: World = ALONE,
     ) -> None:
         self.config, self.embedder, self._table, self._rows, self._seed = config, embedder, table, rows, seed
+        self._world = world
         self._labels = base_labels(table, rows)
         self.objective = build_objective(config.objective, self._labels, embedder, seed)
-        self.steps_per_epoch = config.steps_per_epoch or self.objective.steps
+        self.steps_per_epoch = config.steps_per_epoch or max(self.objective.steps // world.size, 1)
         self.frozen_backbone = config.trainable in ("projection", "head")
         self.parameters = self._thaw()
         self._optimizer = build_optimizer(config.optimizer, self.parameters, config.clip_norm)
         # A frozen backbone without augmentation gives an image the same features each time: compute them once.
         self._features: np.ndarray | None = None
         if self.frozen_backbone and not (config.augmentation.active or augments_tasks(config.objective)):
-            self._features = embed(embedder, table.images, rows, "features", progress="base features")
+            self._features = embed(embedder, table.images, rows, "features", progress="base features", world=world)
 
     def run_epoch(self, epoch: int) -> Iterator[Step]:
         """Train for one epoch, one optimizer step at a time; epochs count from 0."""
@@ -102,20 +106,27 @@ class Stage:
             waited = 0.0
             for step, batch in enumerate(batches):
                 value, terms = self._accumulate(batch, epoch)
-                if not np.isfinite(value):
+                terms = self._world.average_gradients(self.parameters, {"loss": value, **terms})
+                if not np.isfinite(terms["loss"]):
                     raise NonFiniteLossError(f"step {step + 1} of epoch {epoch + 1}")
                 place = epoch * self.steps_per_epoch + step
                 rate = learning_rate(self.config.schedule, self.config.optimizer.lr, place, total, self.steps_per_epoch)
                 self._optimizer.set_lr(rate)
                 self._optimizer.step()
                 self._optimizer.clear_grad()
-                yield Step({"loss": value, **terms}, rate, len(batch.places), batches.waited - waited)
+                yield Step(terms, rate, len(batch.places) * self._world.size, batches.waited - waited)
                 waited = batches.waited
+        self._world.average_weights(
+            [self.embedder, *([self.objective.head] if self.objective.head is not None else [])]
+        )
 
     def _batches(self, epoch: int) -> Iterator[_Batch]:
-        """An epoch's batches, in numpy alone: another thread makes them."""
-        for step, places in enumerate(self.objective.batches(epoch, self.steps_per_epoch)):
-            chance = generator(self._seed, "batch", epoch, step)
+        """An epoch's batches of this process, in numpy alone: another thread makes them."""
+        world = self._world
+        for number, places in enumerate(self.objective.batches(epoch, self.steps_per_epoch * world.size)):
+            if number % world.size != world.rank:
+                continue
+            chance = generator(self._seed, "batch", epoch, number)
             inputs = self._pixels(places, chance) if self._features is None else self._features[places]
             yield _Batch(places, inputs, chance)
 

@@ -8,6 +8,7 @@ from ppfsl.config import ValidationConfig
 from ppfsl.data.episodes import EpisodeSampler, group_by_class
 from ppfsl.data.table import ImageTable
 from ppfsl.distances import normalized
+from ppfsl.distributed import ALONE, World
 from ppfsl.errors import UserError
 from ppfsl.evaluation import Gather, evaluate
 from ppfsl.inference.engine import embed, pixels_of
@@ -24,15 +25,18 @@ class Validation:
         rows: the validation part's images; of each class a fixed choice is used.
         config: way, shot, query, episodes.
         seed: of the choice and the episodes.
+        world: the processes that share the work.
 
     Raises:
         UserError: when the rows cannot serve such episodes.
     """
 
-    def __init__(self, table: ImageTable, rows: np.ndarray, config: ValidationConfig, seed: int) -> None:
+    def __init__(
+        self, table: ImageTable, rows: np.ndarray, config: ValidationConfig, seed: int, world: World = ALONE
+    ) -> None:
         self.name = f"accuracy_{config.way}way_{config.shot}shot"
         self.every = config.every
-        self._table, self._config = table, config
+        self._table, self._config, self._world = table, config, world
         groups = group_by_class(rows, table.labels[rows])
         chosen = [
             generator(seed, "validation images", label).permutation(images)[: config.images_per_class]
@@ -62,7 +66,7 @@ class Validation:
         judge: Method = method or ClassMean()
         gather = self._gather(judge, embedder, frozen_backbone)
         with paddle.no_grad():
-            return evaluate(judge, gather, self._episodes, np.unique(self._labels)).accuracy
+            return evaluate(judge, gather, self._episodes, np.unique(self._labels), world=self._world).accuracy
 
     def _gather(self, judge: Method, embedder: Embedder, frozen_backbone: bool) -> Gather:
         """How the method gets at what it works on."""
@@ -71,11 +75,11 @@ class Validation:
             return lambda places: pixels_of(self._table, self._rows[places], size)
         if frozen_backbone:
             if self._features is None:
-                self._features = embed(embedder, self._table.images, self._rows, "features")
+                self._features = embed(embedder, self._table.images, self._rows, "features", world=self._world)
             with paddle.no_grad():
                 projected = embedder.project(paddle.to_tensor(self._features)).numpy()
         else:
             self._features = None
-            projected = embed(embedder, self._table.images, self._rows, "projected")
+            projected = embed(embedder, self._table.images, self._rows, "projected", world=self._world)
         vectors = normalized(projected) if judge.inputs == "embedding" else projected
         return vectors.__getitem__
