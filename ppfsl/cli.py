@@ -52,15 +52,18 @@ def config_parser(description: str) -> argparse.ArgumentParser:
 
 def read_config(arguments: argparse.Namespace) -> "tuple[Config, str]":
     """The configuration that `-c` and `-o` describe and its name; threads are set, so that Paddle may be imported."""
-    from ppfsl.config_file import config_name, load_config
+    from ppfsl.config_file import config_name, load_config, run_folder, threads_of
     from ppfsl.runtime import prepare
+    from ppfsl.threads import choose_threads
 
     try:
         config = load_config(arguments.config, arguments.override)
     except UserError as error:
         raise _once_a_host(error) from None
-    prepare(config.threads)
-    return config, config_name(arguments.config)
+    name = config_name(arguments.config)
+    threads = choose_threads(config.threads, threads_of(run_folder(config, name)))
+    prepare(threads)
+    return config.model_copy(update={"threads": threads}), name
 
 
 class Parser(argparse.ArgumentParser):

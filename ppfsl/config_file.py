@@ -59,6 +59,23 @@ def config_name(path: Path) -> str:
     return parts[-1]
 
 
+def run_folder(config: Config, name: str) -> Path:
+    """Where a run of that name writes."""
+    return Path(config.output_dir) if config.output_dir is not None else Path("output") / name
+
+
+def threads_of(folder: Path) -> int | None:
+    """With how many threads the run in a folder was started; None where there is nothing to resume."""
+    if not (folder / "checkpoints" / "last.safetensors").is_file():
+        return None
+    try:
+        tree = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError):
+        return None
+    threads = tree.get("threads") if isinstance(tree, dict) else None
+    return threads if isinstance(threads, int) and threads > 0 else None
+
+
 def to_yaml(config: Config) -> str:
     """The resolved configuration, every key with its value."""
     return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)

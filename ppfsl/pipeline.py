@@ -13,7 +13,7 @@ from paddle import nn
 from ppfsl.backbones.embedder import Architecture, Embedder, build_embedder
 from ppfsl.backbones.weights import load_pretrained, load_strictly
 from ppfsl.config import Config
-from ppfsl.config_file import to_yaml
+from ppfsl.config_file import run_folder, to_yaml
 from ppfsl.data.class_split import part_images
 from ppfsl.data.datasets import check_split, open_split, open_table
 from ppfsl.data.support_set import save_support_set
@@ -33,11 +33,6 @@ from ppfsl.training.checkpoint import load_checkpoint, method_layer
 from ppfsl.training.pretrain import Job, check_job, pretrain
 from ppfsl.training.validation import Validation
 from ppfsl.version import __version__
-
-
-def run_folder(config: Config, name: str) -> Path:
-    """Where a run of that name writes."""
-    return Path(config.output_dir) if config.output_dir is not None else Path("output") / name
 
 
 def run(config: Config, name: str, checkpoint: Path | None = None) -> Path:

@@ -1,6 +1,9 @@
 """What must be settled before Paddle is imported, and the device afterwards."""
 
+import contextlib
 import ctypes
+import importlib
+import io
 import os
 import subprocess
 import sys
@@ -14,17 +17,30 @@ from ppfsl.errors import UserError
 def prepare(threads: int) -> None:
     """Set the number of threads, and silence remarks of Paddle and Pillow; call before importing Paddle.
 
-    An `OMP_NUM_THREADS` that the user has set wins. On Linux with glibc, freed memory stays with the process
-    (`keep_freed_memory`).
+    An `OMP_NUM_THREADS` that the user has set wins. Threads that wait for others sleep at once: Intel's OpenMP lets
+    them spin for 0.2 s, which slows a run down where other work needs the cores, and gains little where none does
+    (docs/performance.md). On Linux with glibc, freed memory stays with the process (`keep_freed_memory`).
     """
     keep_freed_memory()
     os.environ.setdefault("OMP_NUM_THREADS", str(threads))
+    os.environ.setdefault("KMP_BLOCKTIME", "0")
     os.environ.setdefault("FLAGS_cudnn_deterministic", "True")
     os.environ.setdefault("GLOG_minloglevel", "2")
     # Paddle's are on its own installation; Pillow's on pictures that ppfsl then refuses by itself. Filters belong to
     # the process: they cannot be set around the opening of a picture, which happens in several threads at once.
     for remark in ("No ccache found", "When training, we now always track", r"Image size \(\d+ pixels\) exceeds limit"):
         warnings.filterwarnings("ignore", message=remark)
+    if os.environ["OMP_NUM_THREADS"] != "1":
+        _import_paddle_quietly()
+
+
+def _import_paddle_quietly() -> None:
+    """Without its advice to use one thread, which is not about oneDNN; whatever else it says is said."""
+    heard = io.StringIO()
+    with contextlib.redirect_stderr(heard):
+        importlib.import_module("paddle")
+    said = [line for line in heard.getvalue().splitlines(keepends=True) if "OMP_NUM_THREADS" not in line]
+    sys.stderr.writelines(said)
 
 
 def keep_freed_memory() -> bool:

@@ -17,7 +17,7 @@ import yaml
 
 from ppfsl import pipeline, results
 from ppfsl.config import Config
-from ppfsl.config_file import load_config, parse_config
+from ppfsl.config_file import load_config, parse_config, run_folder
 from ppfsl.data.class_split import load_split
 from ppfsl.data.support_set import as_episode, load_support_set
 from ppfsl.errors import UserError
@@ -621,8 +621,8 @@ def test_the_threshold_is_chosen_anew_when_the_validation_images_are_others(
 
 
 def test_output_goes_below_output_unless_the_configuration_says_where() -> None:
-    assert pipeline.run_folder(Config(), "flowers102/article") == Path("output/flowers102/article")
-    assert pipeline.run_folder(Config(output_dir="here"), "flowers102/article") == Path("here")
+    assert run_folder(Config(), "flowers102/article") == Path("output/flowers102/article")
+    assert run_folder(Config(output_dir="here"), "flowers102/article") == Path("here")
 
 
 # --- methods that are trained

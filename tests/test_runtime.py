@@ -91,7 +91,7 @@ def gpus(monkeypatch: pytest.MonkeyPatch) -> Any:
 
 
 def test_auto_takes_a_gpu_where_there_is_one(gpus: Any) -> None:
-    for count, expected in ((None, "cpu"), (0, "cpu"), (1, "gpu"), (2, "gpu")):
+    for count, expected in ((None, "cpu"), (0, "cpu"), (1, "gpu:0"), (2, "gpu:0")):
         chosen = gpus(count)
         assert choose_device("auto") == expected
         assert chosen[-1] == expected
@@ -142,6 +142,17 @@ def test_paddle_says_nothing_when_it_is_imported() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=Path(__file__).parents[1])
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+def test_paddle_says_nothing_of_several_threads_but_other_words_pass(tmp_path: Path) -> None:
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("OMP_", "KMP_"))}
+    code = "from ppfsl.runtime import prepare; prepare(2); import os; print(os.environ['KMP_BLOCKTIME'])"
+    where = {"capture_output": True, "text": True, "cwd": Path(__file__).parents[1]}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, **where)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "0\n", "")
+    (tmp_path / "paddle.py").write_text("import sys\nprint('OMP_NUM_THREADS!\\nother words', file=sys.stderr)\n")
+    done = subprocess.run([sys.executable, "-c", code], env={**environment, "PYTHONPATH": str(tmp_path)}, **where)
+    assert (done.returncode, done.stderr) == (0, "other words\n")
 
 
 def test_freed_memory_is_kept_for_the_next_tensor() -> None:

@@ -21,8 +21,9 @@ def main() -> None:
     arguments = parser.parse_args()
     config, name = read_config(arguments)
     from ppfsl import pipeline
+    from ppfsl.config_file import run_folder
 
-    folder = pipeline.run_folder(config, name)
+    folder = run_folder(config, name)
     if config.output_dir is None or (folder / "checkpoints").is_dir():  # a run keeps its own results
         config = config.model_copy(update={"output_dir": str(folder / f"eval_{arguments.checkpoint.stem}")})
     pipeline.run(config, name, arguments.checkpoint)

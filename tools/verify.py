@@ -23,8 +23,9 @@ def main() -> None:
     parser.add_argument("--threshold", type=float, metavar="NUMBER", help="in place of the run's own")
     arguments = parser.parse_args()
     from ppfsl.runtime import prepare
+    from ppfsl.threads import choose_threads
 
-    prepare(threads=1)
+    prepare(choose_threads("auto"))
     from ppfsl.inference.compare import compare
 
     left, right = arguments.pictures

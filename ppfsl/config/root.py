@@ -1,7 +1,7 @@
 """The root of a configuration: everything that a run does."""
 
 import re
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, model_validator
 
@@ -28,8 +28,9 @@ class Config(Strict):
     seed: Natural = 0
     device: Annotated[str, AfterValidator(_known_device)] = "auto"
     """`auto` takes the GPU where this Paddle has one; `gpu:1` takes the second."""
-    threads: Count = 1
-    """Threads of Paddle's operators on a CPU."""
+    threads: Count | Literal["auto"] = "auto"
+    """Threads of Paddle's operators on a CPU; auto: as many as there are idle cores, or those that the run which is
+    resumed had. `OMP_NUM_THREADS` wins over both. Only runs with the same number of threads have the same last bits."""
     onednn: Switch = True
     """Train and adapt networks on a CPU with the oneDNN library that Paddle ships, two to four times as fast; false:
     Paddle's own way."""
