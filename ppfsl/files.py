@@ -9,6 +9,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import DTypeLike
+
 from ppfsl.errors import UserError
 
 
@@ -53,6 +56,15 @@ def write_json(path: Path, value: Any) -> None:
     # A list of numbers reads better on one line. Line breaks occur between values alone, never inside a string.
     text = re.sub(r"\[\n([-+.\deE,\s]+)\]", lambda numbers: f"[{' '.join(numbers.group(1).split())}]", text)
     write_text(path, text + "\n")
+
+
+def new_array(path: Path, shape: tuple[int, ...], dtype: DTypeLike) -> np.memmap:
+    """An array in a file, mapped into memory, its room reserved: running out later would kill the process."""
+    array = np.lib.format.open_memmap(path, mode="w+", dtype=dtype, shape=shape)
+    if hasattr(os, "posix_fallocate"):
+        with path.open("rb+") as stream:
+            os.posix_fallocate(stream.fileno(), 0, path.stat().st_size)
+    return array
 
 
 def make_folder(path: Path) -> None:

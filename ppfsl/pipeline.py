@@ -16,12 +16,13 @@ from ppfsl.config import Config
 from ppfsl.config_file import run_folder, to_yaml
 from ppfsl.data.class_split import part_images
 from ppfsl.data.datasets import check_split, open_split, open_table
+from ppfsl.data.roots import cache_root
 from ppfsl.data.support_set import save_support_set
 from ppfsl.data.table import ImageTable
 from ppfsl.distributed import ALONE, World, together
 from ppfsl.errors import UserError
 from ppfsl.files import make_folder, only_one, write_text
-from ppfsl.inference.engine import embed
+from ppfsl.inference.cache import EmbeddingCache
 from ppfsl.methods.build import build_method
 from ppfsl.onednn import operators
 from ppfsl.progress import say
@@ -80,9 +81,10 @@ def _run(config: Config, name: str, checkpoint: Path | None, world: World) -> Pa
     if world.main:
         save_support_set(support_set, folder / "support_set.json")
     what = f"embedding {config.evaluation.part} images"
-    projected = embed(found.embedder, data.table.images, data.rows, "projected", progress=what, world=world)
+    cache = embedding_cache(config)
+    projected = cache.projected(found.embedder, data.table, data.rows, what, world)
     subject = Subject(found, projected)
-    result = write_results(config, name, folder / "result.json", data, subject, support_set, world)
+    result = write_results(config, name, folder / "result.json", data, subject, support_set, world, cache)
     if world.main:
         show_run(folder, result, config, data, subject, support_set)
     if (memory := peak_memory()) is not None:
@@ -134,21 +136,21 @@ def trained_embedder(
     Raises:
         UserError: when the folder holds another run, the weights cannot be had, or the classes are too small.
     """
-    embedder = build_embedder(architecture_of(config), config.seed)
+    embedder, cache = build_embedder(architecture_of(config), config.seed), embedding_cache(config)
     table, split = data.table, data.split
     validation, base = None, np.empty(0, dtype=np.int64)
     if config.pretrain:
         base = part_images(table, split, "base")
         if split.validation.classes:
             rows = part_images(table, split, "validation")
-            validation = Validation(table, rows, config.validation, config.seed, world)
+            validation = Validation(table, rows, config.validation, config.seed, world, cache)
         for index, stage in enumerate(config.pretrain):
             if validation is None and stage.patience is not None:
                 raise UserError(
                     f"pretrain.{index}.patience waits for validation accuracy, but split {split.name} has no "
                     "validation classes; leave patience out"
                 )
-    job = Job(config.pretrain, table, base, validation, config.seed, trained_on(config, table), folder, world)
+    job = Job(config.pretrain, table, base, validation, config.seed, trained_on(config, table), folder, world, cache)
     if not check_job(job, embedder):
         world.in_turns(lambda: load_pretrained(embedder, config.backbone.pretrained))
     with _at_work(folder, to_yaml(config)) if world.main else contextlib.nullcontext():
@@ -167,10 +169,15 @@ def _at_work(folder: Path, settings: str) -> Iterator[None]:
         yield
 
 
+def embedding_cache(config: Config) -> EmbeddingCache:
+    """Where a run keeps what frozen backbones make of images."""
+    return EmbeddingCache(cache_root(config.data.cache_dir) / "embeddings", int(config.data.embedding_cache * 1e9))
+
+
 def trained_on(config: Config, table: ImageTable) -> dict[str, Any]:
     """All that an embedder's weights depend on, under the configuration's keys, flat."""
     tree = config.model_dump(mode="json", include={"seed", "data", "backbone", "pretrain", "validation"})
-    for key in ("root", "folder", "cache_dir"):  # where the data lie; the hash says what they are
+    for key in ("root", "folder", "cache_dir", "embedding_cache"):  # where the data lie; the hash says what they are
         del tree["data"][key]
     facts = {"stages": len(config.pretrain), "data.hash": table.hash, **_flatten(tree)}
     if config.data.split is not None and config.data.split.endswith(".json"):  # the user's own file, which may change

@@ -18,7 +18,8 @@ from ppfsl.distributed import ALONE, World
 from ppfsl.errors import UserError
 from ppfsl.evaluation import Evaluation, Gather, evaluate
 from ppfsl.files import read_json, write_json
-from ppfsl.inference.engine import embed, pixels_of
+from ppfsl.inference.cache import NO_CACHE, EmbeddingCache
+from ppfsl.inference.engine import pixels_of
 from ppfsl.methods.base import Method
 from ppfsl.methods.build import build_method
 from ppfsl.methods.gradient_based import GradientBased
@@ -107,7 +108,9 @@ def _pairs(config: Config, data: Data) -> list[tuple[PartName, np.ndarray, Pairs
     return list(zip(parts, rows, pairs, strict=True))
 
 
-def verification(config: Config, data: Data, trained: Trained, world: World = ALONE) -> dict[str, Any]:
+def verification(
+    config: Config, data: Data, trained: Trained, world: World = ALONE, cache: EmbeddingCache = NO_CACHE
+) -> dict[str, Any]:
     """How well a run tells pairs of evaluated classes apart, at the threshold that is best on validation classes."""
     assert config.verification is not None
     similarity = Similarity.of(trained.layer)
@@ -115,7 +118,7 @@ def verification(config: Config, data: Data, trained: Trained, world: World = AL
     for part, rows, pairs in _pairs(config, data):
         shown = np.unique(np.concatenate([pairs.left, pairs.right]))
         what = f"verification, {part} images"
-        projected = embed(trained.embedder, data.table.images, rows[shown], "projected", progress=what, world=world)
+        projected = cache.projected(trained.embedder, data.table, rows[shown], what, world)
         left, right = (projected[np.searchsorted(shown, side)] for side in (pairs.left, pairs.right))
         scored.append((similarity(left, right), pairs.same))
     choosing, judged = scored
@@ -136,6 +139,7 @@ def write_results(
     subject: Subject,
     support_set: SupportSet,
     world: World = ALONE,
+    cache: EmbeddingCache = NO_CACHE,
 ) -> dict[str, Any]:
     """Evaluate what is not yet in result.json, which is written after every row, so that a killed run repeats one.
 
@@ -148,6 +152,7 @@ def write_results(
         data, subject: what is evaluated on what.
         support_set: evaluated as one more row per adaptation.
         world: the processes that share the work; process 0 alone reads and writes the file.
+        cache: keeps what the backbone makes of images for verification.
 
     Returns:
         What is in result.json.
@@ -177,7 +182,7 @@ def write_results(
                 write_json(path, _filled(result, plan, rows))
     result = _filled(result, plan, rows)
     if config.verification is not None and "verification" not in result:
-        found = verification(config, data, subject.trained, world)
+        found = verification(config, data, subject.trained, world, cache)
         result["verification"] = {**found, "fingerprint": pairs_fingerprint}
     if world.main:
         write_json(path, result)

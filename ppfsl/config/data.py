@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from ppfsl.config.fields import Fraction, Natural, Strict, Switch
+from ppfsl.config.fields import Fraction, Natural, NonNegative, Strict, Switch
 
 
 class SyntheticConfig(Strict):
@@ -37,7 +37,10 @@ class DataConfig(Strict):
     """`name: omniglot`: the characters turned by 90, 180 and 270 degrees are classes of their own, as in the papers."""
     on_corrupt: Literal["error", "skip"] = "error"
     cache_dir: str | None = None
-    """Folder of the decoded images; null: $PPFSL_CACHE, else ~/.cache/ppfsl/cache."""
+    """Folder of the decoded images and of kept embeddings; null: $PPFSL_CACHE, else ~/.cache/ppfsl/cache."""
+    embedding_cache: NonNegative = 4.0
+    """Gigabytes for what frozen backbones make of images, kept in `cache_dir`; the least recently used goes first;
+    0: nothing is kept."""
     synthetic: SyntheticConfig = SyntheticConfig()
 
     @model_validator(mode="after")

@@ -19,7 +19,7 @@ import numpy as np
 from ppfsl.data.decode import to_square
 from ppfsl.data.source import Load, Source
 from ppfsl.errors import UserError
-from ppfsl.files import make_folder, sync_folder
+from ppfsl.files import make_folder, new_array, sync_folder
 from ppfsl.progress import progress_bar
 
 _FORMAT = 1  # raise it when the decoding or the layout below changes
@@ -128,7 +128,7 @@ def _build(
         ) from None
     try:
         shape = (len(source.files), size, size, channels)
-        raw = _new_array(temporary / "raw.npy", shape)
+        raw = new_array(temporary / "raw.npy", shape, np.uint8)
         corrupt = _decode_all(source, raw, size, channels, on_corrupt, progress)
         kept = np.asarray([row for row in range(len(source.files)) if row not in corrupt], dtype=np.int64)
         if not len(kept):
@@ -136,7 +136,7 @@ def _build(
         labels = source.labels[kept]
         digest = hashlib.sha256(labels.tobytes())
         if corrupt:
-            images = _new_array(temporary / "images.npy", (len(kept), *shape[1:]))
+            images = new_array(temporary / "images.npy", (len(kept), *shape[1:]), np.uint8)
             for new, old in enumerate(kept):
                 images[new] = raw[old]
             images.flush()
@@ -172,15 +172,6 @@ def _build(
         ) from None
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
-
-
-def _new_array(path: Path, shape: tuple[int, ...]) -> np.memmap:
-    """A memory-mapped uint8 array on disk, its room reserved: running out later would kill the process."""
-    array = np.lib.format.open_memmap(path, mode="w+", dtype=np.uint8, shape=shape)
-    if hasattr(os, "posix_fallocate"):
-        with path.open("rb+") as stream:
-            os.posix_fallocate(stream.fileno(), 0, path.stat().st_size)
-    return array
 
 
 def _decode_all(

@@ -33,6 +33,7 @@ def embed(
     batch_size: int = 64,
     progress: str | None = None,
     world: World = ALONE,
+    out: np.ndarray | None = None,
 ) -> np.ndarray:
     """What the embedder, in evaluation mode, makes of a table's images.
 
@@ -46,13 +47,14 @@ def embed(
         batch_size: images per call.
         progress: the progress bar's text, or None for no bar.
         world: the processes that divide the batches among themselves, each of which gets the whole result.
+        out: where to put it, such as a file that is mapped into memory.
 
     Returns:
         float32 [M, D or B], in the order of `rows`.
     """
     size = embedder.architecture.image_size
     dim = embedder.backbone_dim if output == "features" else embedder.dim
-    result = np.empty((len(rows), dim), dtype=np.float32)
+    result = np.empty((len(rows), dim), dtype=np.float32) if out is None else out
     starts = range(0, len(rows), batch_size)
     with _evaluating(embedder):
         run = _runner(embedder, output)

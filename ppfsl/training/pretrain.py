@@ -15,6 +15,7 @@ from ppfsl.config.objectives import judged_alike
 from ppfsl.data.table import ImageTable
 from ppfsl.distributed import ALONE, World
 from ppfsl.errors import UserError
+from ppfsl.inference.cache import NO_CACHE, EmbeddingCache
 from ppfsl.methods.base import Learner
 from ppfsl.methods.layers import describe
 from ppfsl.progress import progress_bar, say
@@ -69,6 +70,7 @@ class Job:
         facts: what the weights depend on; checkpoints of other facts are refused.
         folder: the run directory, of process 0.
         world: the processes that train together.
+        cache: keeps what a frozen backbone makes of images.
     """
 
     stages: tuple[StageConfig, ...]
@@ -79,6 +81,7 @@ class Job:
     facts: dict[str, Any]
     folder: Path
     world: World = ALONE
+    cache: EmbeddingCache = NO_CACHE
 
     @property
     def last(self) -> Path:
@@ -187,7 +190,7 @@ def _run_stage(job: Job, embedder: Embedder, progress: Progress, state: dict[str
     """Train one stage to its end; the progress with which the next one begins."""
     config, name = job.stages[progress.stage], stage_name(job.stages, progress.stage)
     seed = int(generator(job.seed, "stage", progress.stage).integers(1 << 62))
-    stage = Stage(config, embedder, job.table, job.base, seed, job.world)
+    stage = Stage(config, embedder, job.table, job.base, seed, job.world, job.cache)
     if progress.epoch:
         stage.load_state(state)
     elif progress.stage and not judged_alike(job.stages[progress.stage - 1].objective, config.objective):

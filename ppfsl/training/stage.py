@@ -13,7 +13,7 @@ from ppfsl.data.augmentation import augment, change_classes
 from ppfsl.data.table import ImageTable
 from ppfsl.distributed import ALONE, World
 from ppfsl.errors import UserError
-from ppfsl.inference.engine import embed
+from ppfsl.inference.cache import NO_CACHE, EmbeddingCache
 from ppfsl.optimizers import build_optimizer, learning_rate, load_state_by_position, state_by_position
 from ppfsl.randomness import generator
 from ppfsl.training.objectives.base import batch_classes
@@ -71,6 +71,7 @@ class Stage:
         rows: int64 [N], the base part's images.
         seed: the stage's own.
         world: the processes that train together, each on batches of its own.
+        cache: keeps what a frozen backbone makes of the images.
 
     Raises:
         UserError: when the base images cannot fill the objective's batches.
@@ -84,6 +85,7 @@ class Stage:
         rows: np.ndarray,
         seed: int,
         world: World = ALONE,
+        cache: EmbeddingCache = NO_CACHE,
     ) -> None:
         self.config, self.embedder, self._table, self._rows, self._seed = config, embedder, table, rows, seed
         self._world = world
@@ -96,7 +98,7 @@ class Stage:
         # A frozen backbone without augmentation gives an image the same features each time: compute them once.
         self._features: np.ndarray | None = None
         if self.frozen_backbone and not (config.augmentation.active or augments_tasks(config.objective)):
-            self._features = embed(embedder, table.images, rows, "features", progress="base features", world=world)
+            self._features = cache.features(embedder, table, rows, "base features", world)
 
     def run_epoch(self, epoch: int) -> Iterator[Step]:
         """Train for one epoch, one optimizer step at a time; epochs count from 0."""

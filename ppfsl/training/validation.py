@@ -11,6 +11,7 @@ from ppfsl.distances import normalized
 from ppfsl.distributed import ALONE, World
 from ppfsl.errors import UserError
 from ppfsl.evaluation import Gather, evaluate
+from ppfsl.inference.cache import NO_CACHE, EmbeddingCache
 from ppfsl.inference.engine import embed, pixels_of
 from ppfsl.methods.base import Learner, Method
 from ppfsl.methods.class_mean import ClassMean
@@ -26,17 +27,24 @@ class Validation:
         config: way, shot, query, episodes.
         seed: of the choice and the episodes.
         world: the processes that share the work.
+        cache: keeps what a frozen backbone makes of the images.
 
     Raises:
         UserError: when the rows cannot serve such episodes.
     """
 
     def __init__(
-        self, table: ImageTable, rows: np.ndarray, config: ValidationConfig, seed: int, world: World = ALONE
+        self,
+        table: ImageTable,
+        rows: np.ndarray,
+        config: ValidationConfig,
+        seed: int,
+        world: World = ALONE,
+        cache: EmbeddingCache = NO_CACHE,
     ) -> None:
         self.name = f"accuracy_{config.way}way_{config.shot}shot"
         self.every = config.every
-        self._table, self._config, self._world = table, config, world
+        self._table, self._config, self._world, self._cache = table, config, world, cache
         groups = group_by_class(rows, table.labels[rows])
         chosen = [
             generator(seed, "validation images", label).permutation(images)[: config.images_per_class]
@@ -75,7 +83,7 @@ class Validation:
             return lambda places: pixels_of(self._table, self._rows[places], size)
         if frozen_backbone:
             if self._features is None:
-                self._features = embed(embedder, self._table.images, self._rows, "features", world=self._world)
+                self._features = self._cache.features(embedder, self._table, self._rows, world=self._world)
             with paddle.no_grad():
                 projected = embedder.project(paddle.to_tensor(self._features)).numpy()
         else:

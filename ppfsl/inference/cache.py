@@ -1,0 +1,168 @@
+"""What frozen backbones make of images, kept on disk: runs that share a backbone and images compute it once."""
+
+import contextlib
+import hashlib
+import json
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import paddle
+
+from ppfsl.backbones.embedder import Embedder
+from ppfsl.data.table import ImageTable
+from ppfsl.distributed import ALONE, World
+from ppfsl.errors import UserError
+from ppfsl.files import new_array, replacing
+from ppfsl.inference.engine import embed
+from ppfsl.progress import say
+
+_FORMAT = 1  # raise it when the same key would stand for other numbers
+_BATCH = 64  # images; other batches may give other last bits
+
+
+@dataclass(frozen=True)
+class EmbeddingCache:
+    """Files of backbone outputs, named by a hash of all that these depend on.
+
+    Attributes:
+        folder: where they lie; None: nothing is kept.
+        limit: bytes of all files together; the least recently used go first, and what is larger is not kept at all.
+    """
+
+    folder: Path | None = None
+    limit: int = 0
+
+    def features(
+        self,
+        embedder: Embedder,
+        table: ImageTable,
+        rows: np.ndarray,
+        progress: str | None = None,
+        world: World = ALONE,
+    ) -> np.ndarray:
+        """The backbone's output for a table's images, in evaluation mode: float32 [M, B], to be read only.
+
+        A file that was kept is mapped into memory, not read; one that is damaged is computed again. A folder that
+        cannot be written costs a warning.
+
+        Args:
+            embedder: left as it was.
+            table, rows: the images, rows int64 [M].
+            progress: the progress bar's text, or None for no bar.
+            world: the processes that divide the work; process 0 alone keeps files.
+        """
+        shape = (len(rows), embedder.backbone_dim)
+
+        def compute(out: np.ndarray | None = None) -> np.ndarray:
+            return embed(embedder, table.images, rows, "features", _BATCH, progress, world, out)
+
+        if self.folder is None or not 0 < 4 * int(np.prod(shape)) <= self.limit:
+            return compute()
+        path = self.folder / f"{_key(embedder, table, rows)}.npy"
+        if world.size == 1:
+            kept = _read(path, shape)
+            return self._keep(path, shape, compute) if kept is None else kept
+        kept = world.on_main(lambda: _read(path, shape))
+        if kept is not None:
+            return kept
+        computed = compute()
+        if world.main:
+            self._keep(path, shape, lambda out=None: computed if out is None else _copy(computed, out))
+        return computed
+
+    def projected(
+        self,
+        embedder: Embedder,
+        table: ImageTable,
+        rows: np.ndarray,
+        progress: str | None = None,
+        world: World = ALONE,
+    ) -> np.ndarray:
+        """The embedder's output before normalisation, float32 [M, D]; otherwise as `features`."""
+        features = self.features(embedder, table, rows, progress, world)
+        if embedder.projection is None:
+            return features
+        result = np.empty((len(rows), embedder.dim), dtype=np.float32)
+        with paddle.no_grad():
+            for start in range(0, len(rows), 1024):
+                part = np.ascontiguousarray(features[start : start + 1024])
+                result[start : start + len(part)] = embedder.project(paddle.to_tensor(part)).numpy()
+        return result
+
+    def _keep(self, path: Path, shape: tuple[int, ...], compute: Callable[..., np.ndarray]) -> np.ndarray:
+        """Compute into a file that appears when it is whole."""
+        try:
+            with replacing(path) as temporary:
+                out = new_array(temporary, shape, np.float32)
+                compute(out)
+                out.flush()
+                del out
+        except (OSError, UserError) as error:
+            reason = error.strerror if isinstance(error, OSError) else error
+            say(f"warning: embeddings are not kept in {path.parent}: {reason}")
+            return compute()
+        self._prune(path)
+        kept = _read(path, shape)
+        return compute() if kept is None else kept
+
+    def _prune(self, newest: Path) -> None:
+        """Remove the least recently used files until the others fit, and what killed runs left a day ago."""
+        files = []
+        for file in newest.parent.iterdir():
+            with contextlib.suppress(OSError):  # another run may have removed it
+                found = file.stat()
+                if file.suffix == ".npy":
+                    files.append((file != newest, -found.st_mtime, found.st_size, file))
+                elif file.suffix == ".tmp" and time.time() - found.st_mtime > 24 * 3600:
+                    file.unlink()
+        total = 0
+        for _, _, size, file in sorted(files):
+            total += size
+            if total > self.limit and file != newest:
+                with contextlib.suppress(OSError):
+                    file.unlink()
+
+
+NO_CACHE = EmbeddingCache()
+
+
+def _read(path: Path, shape: tuple[int, ...]) -> np.ndarray | None:
+    """The array in a file, mapped into memory; None when it is absent or not such an array."""
+    try:
+        array = np.load(path, mmap_mode="r")
+        if array.shape != shape or array.dtype != np.float32:
+            return None
+        os.utime(path)
+    except (OSError, EOFError, ValueError):
+        return None
+    return array
+
+
+def _copy(values: np.ndarray, out: np.ndarray) -> np.ndarray:
+    out[:] = values
+    return out
+
+
+def _key(embedder: Embedder, table: ImageTable, rows: np.ndarray) -> str:
+    """A hash of all that the numbers depend on: weights, architecture, images, their order, and what computes them."""
+    architecture = embedder.architecture.to_json()
+    del architecture["projection"]  # which comes after the backbone
+    facts: dict[str, Any] = {
+        "format": _FORMAT,
+        "batch": _BATCH,
+        "paddle": paddle.__version__,
+        "device": paddle.get_device().partition(":")[0],
+        "architecture": architecture,
+        "table": table.hash,
+    }
+    digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode())
+    digest.update(np.ascontiguousarray(rows, dtype=np.int64).tobytes())
+    for name, tensor in sorted(embedder.backbone.state_dict().items()):
+        digest.update(name.encode())
+        digest.update(np.ascontiguousarray(tensor.numpy()).data)
+    return digest.hexdigest()

@@ -1,0 +1,234 @@
+"""Backbone outputs kept on disk: when they are used, and when not."""
+
+import dataclasses
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import paddle
+import pytest
+
+from ppfsl.backbones.embedder import Architecture, Embedder, build_embedder
+from ppfsl.data.table import ImageTable
+from ppfsl.errors import UserError
+from ppfsl.inference import cache as module
+from ppfsl.inference.cache import NO_CACHE, EmbeddingCache
+from ppfsl.inference.engine import embed
+
+SMALL = Architecture("conv4", 16, projection=5, options=(("width", 4),))
+ROWS = np.array([3, 0, 7])
+
+
+@pytest.fixture
+def table() -> ImageTable:
+    images = np.random.default_rng(0).integers(0, 256, (9, 16, 16, 3), dtype=np.uint8)
+    names = {0: "a", 1: "b"}
+    return ImageTable("noise", images, np.arange(9) % 2, names, tuple("abcdefghi"), {}, "0" * 64)
+
+
+@pytest.fixture
+def cache(tmp_path: Path) -> EmbeddingCache:
+    return EmbeddingCache(tmp_path / "embeddings", 1 << 20)
+
+
+@pytest.fixture
+def computed(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """How many images each call of the engine embedded."""
+    calls: list[int] = []
+
+    def counting(embedder: Embedder, images: np.ndarray, rows: np.ndarray, *further: Any) -> np.ndarray:
+        calls.append(len(rows))
+        return embed(embedder, images, rows, *further)
+
+    monkeypatch.setattr(module, "embed", counting)
+    return calls
+
+
+def files(cache: EmbeddingCache) -> list[Path]:
+    assert cache.folder is not None
+    return sorted(cache.folder.iterdir())
+
+
+def expected(embedder: Embedder, table: ImageTable, rows: np.ndarray = ROWS) -> np.ndarray:
+    return embed(embedder, table.images, rows, "features")
+
+
+def test_what_was_computed_once_is_read(cache: EmbeddingCache, table: ImageTable, computed: list[int]) -> None:
+    embedder = build_embedder(SMALL, 0)
+    first, again = (cache.features(embedder, table, ROWS) for _ in range(2))
+    assert computed == [3]
+    assert first.dtype == again.dtype == np.float32
+    assert np.array_equal(first, expected(embedder, table)) and np.array_equal(first, again)
+    assert isinstance(again, np.memmap) and not again.flags.writeable
+    assert [file.suffix for file in files(cache)] == [".npy"]
+
+
+def test_projections_are_the_embedders(cache: EmbeddingCache, table: ImageTable, computed: list[int]) -> None:
+    embedder = build_embedder(SMALL, 0)
+    found = cache.projected(embedder, table, ROWS)
+    np.testing.assert_allclose(found, embed(embedder, table.images, ROWS, "projected"), rtol=1e-4, atol=1e-5)
+    assert embedder.projection is not None
+    embedder.projection.weight.set_value(embedder.projection.weight * 2)  # which the backbone's outputs do not see
+    np.testing.assert_allclose(cache.projected(embedder, table, ROWS), 2 * found, rtol=1e-5, atol=1e-6)
+    assert computed == [3]
+    bare = build_embedder(dataclasses.replace(SMALL, projection=None), 0)
+    assert np.array_equal(cache.projected(bare, table, ROWS), cache.features(bare, table, ROWS))
+
+
+def test_backbones_that_differ_in_the_projection_alone_share(
+    cache: EmbeddingCache, table: ImageTable, computed: list[int]
+) -> None:
+    first, other = (build_embedder(dataclasses.replace(SMALL, projection=dim), 0) for dim in (5, 7))
+    assert np.array_equal(cache.features(first, table, ROWS), cache.features(other, table, ROWS))
+    assert computed == [3]
+
+
+def changed_weight(embedder: Embedder, table: ImageTable) -> tuple[Embedder, ImageTable, np.ndarray]:
+    weight = next(iter(embedder.backbone.parameters()))
+    weight.set_value(weight + 1e-3)
+    return embedder, table, ROWS
+
+
+def changed_statistics(embedder: Embedder, table: ImageTable) -> tuple[Embedder, ImageTable, np.ndarray]:
+    buffer = next(value for name, value in embedder.backbone.state_dict().items() if name.endswith("_mean"))
+    buffer.set_value(buffer + 1e-3)
+    return embedder, table, ROWS
+
+
+def changed_normalization(embedder: Embedder, table: ImageTable) -> tuple[Embedder, ImageTable, np.ndarray]:
+    return build_embedder(dataclasses.replace(SMALL, normalization="unit"), 0), table, ROWS
+
+
+def changed_images(embedder: Embedder, table: ImageTable) -> tuple[Embedder, ImageTable, np.ndarray]:
+    return embedder, dataclasses.replace(table, images=255 - table.images, hash="1" * 64), ROWS
+
+
+def changed_rows(embedder: Embedder, table: ImageTable) -> tuple[Embedder, ImageTable, np.ndarray]:
+    return embedder, table, ROWS[::-1]
+
+
+@pytest.mark.parametrize(
+    "change", [changed_weight, changed_statistics, changed_normalization, changed_images, changed_rows]
+)
+def test_nothing_stale_is_read(change: Any, cache: EmbeddingCache, table: ImageTable, computed: list[int]) -> None:
+    before = np.array(cache.features(build_embedder(SMALL, 0), table, ROWS))
+    embedder, table, rows = change(build_embedder(SMALL, 0), table)
+    after = cache.features(embedder, table, rows)
+    assert computed == [3, 3]
+    assert np.array_equal(after, expected(embedder, table, rows))
+    assert not np.array_equal(after, before)
+
+
+@pytest.mark.parametrize("damage", [b"", b"\x93NUMPY", None])
+def test_a_damaged_file_is_computed_again(
+    damage: bytes | None, cache: EmbeddingCache, table: ImageTable, computed: list[int]
+) -> None:
+    embedder = build_embedder(SMALL, 0)
+    wanted = np.array(cache.features(embedder, table, ROWS))
+    (path,) = files(cache)
+    path.write_bytes(path.read_bytes()[:-4] if damage is None else damage)
+    for _ in range(2):
+        assert np.array_equal(cache.features(embedder, table, ROWS), wanted)
+    assert computed == [3, 3]
+
+
+def test_the_least_recently_used_goes_first(table: ImageTable, tmp_path: Path, computed: list[int]) -> None:
+    embedder = build_embedder(SMALL, 0)
+    rows = [np.array([number]) for number in range(3)]
+    NO_CACHE.features(embedder, table, rows[0])
+    size = 128 + 4 * embedder.backbone_dim  # numpy's header, then the numbers
+    cache = EmbeddingCache(tmp_path, 2 * size)
+    for number, one in enumerate(rows[:2]):
+        cache.features(embedder, table, one)
+        for file in tmp_path.iterdir():
+            if file.stat().st_mtime > time.time() - 1000:
+                os.utime(file, (0, 1e9 + number))
+    cache.features(embedder, table, rows[0])  # used once more, so that the other is older
+    cache.features(embedder, table, rows[2])
+    assert len(files(cache)) == 2
+    computed.clear()
+    cache.features(embedder, table, rows[0])
+    cache.features(embedder, table, rows[2])
+    assert computed == []
+    cache.features(embedder, table, rows[1])
+    assert computed == [1]
+
+
+def test_what_killed_runs_left_goes_after_a_day(cache: EmbeddingCache, table: ImageTable) -> None:
+    assert cache.folder is not None
+    cache.folder.mkdir()
+    old, new, foreign = (cache.folder / name for name in (".a.npy.x.tmp", ".b.npy.x.tmp", "notes.txt"))
+    for file in (old, new, foreign):
+        file.touch()
+    for file in (old, foreign):
+        os.utime(file, (0, 0))
+    cache.features(build_embedder(SMALL, 0), table, ROWS)
+    assert [file.suffix for file in files(cache)] == [".tmp", ".npy", ".txt"] and new.exists()
+
+
+@pytest.mark.parametrize("limit", [0, 10])
+def test_what_exceeds_the_limit_is_not_kept(limit: int, table: ImageTable, tmp_path: Path) -> None:
+    embedder = build_embedder(SMALL, 0)
+    found = EmbeddingCache(tmp_path / "embeddings", limit).features(embedder, table, ROWS)
+    assert np.array_equal(found, expected(embedder, table))
+    assert not (tmp_path / "embeddings").exists()
+
+
+def test_no_rows_are_no_file(cache: EmbeddingCache, table: ImageTable) -> None:
+    embedder = build_embedder(SMALL, 0)
+    assert cache.features(embedder, table, ROWS[:0]).shape == (0, embedder.backbone_dim)
+    assert cache.folder is not None and not cache.folder.exists()
+
+
+def full_disk(*_: object) -> None:
+    raise OSError(28, "No space left on device")
+
+
+def unwritable(*_: object) -> None:
+    raise UserError("cannot write in here")
+
+
+@pytest.mark.parametrize(
+    ("name", "failure", "reason"),
+    [("new_array", full_disk, "No space left on device"), ("replacing", unwritable, "cannot write in here")],
+)
+def test_a_folder_that_cannot_be_written_costs_a_warning(
+    name: str,
+    failure: Any,
+    reason: str,
+    cache: EmbeddingCache,
+    table: ImageTable,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    embedder = build_embedder(SMALL, 0)
+    monkeypatch.setattr(module, name, failure)
+    assert np.array_equal(cache.features(embedder, table, ROWS), expected(embedder, table))
+    assert capsys.readouterr().err == f"warning: embeddings are not kept in {cache.folder}: {reason}\n"
+    assert cache.folder is not None
+    assert not cache.folder.exists() or not files(cache)
+
+
+def test_an_interrupted_computation_leaves_nothing(
+    cache: EmbeddingCache, table: ImageTable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(module, "embed", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        cache.features(build_embedder(SMALL, 0), table, ROWS)
+    assert files(cache) == []
+
+
+def test_the_embedder_is_left_as_it_was(cache: EmbeddingCache, table: ImageTable) -> None:
+    embedder = build_embedder(SMALL, 0)
+    embedder.train()
+    before = {name: value.numpy().copy() for name, value in embedder.state_dict().items()}
+    for _ in range(2):
+        cache.projected(embedder, table, ROWS)
+    assert embedder.training and embedder.backbone.training
+    assert all(np.array_equal(before[name], value.numpy()) for name, value in embedder.state_dict().items())
+    assert paddle.is_grad_enabled()
