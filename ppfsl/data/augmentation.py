@@ -35,11 +35,11 @@ def augment(images: np.ndarray, size: int, config: AugmentationConfig, rng: np.r
     else:
         images = center_crop(images, size)
     if config.flip:
-        images = np.where((rng.random(len(images)) < 0.5)[:, None, None, None], images[:, :, ::-1], images)
-    pixels = images.astype(np.float32)
-    if config.jitter:
-        pixels = _jitter(pixels, config.jitter, rng)
-    return np.ascontiguousarray(pixels.transpose(0, 3, 1, 2))
+        flipped = rng.random(len(images)) < 0.5
+    pixels = np.ascontiguousarray(images.transpose(0, 3, 1, 2), dtype=np.float32)
+    if config.flip:
+        pixels[flipped] = pixels[flipped, ..., ::-1]
+    return _jitter(pixels, config.jitter, rng) if config.jitter else pixels
 
 
 def change_classes(
@@ -97,10 +97,10 @@ def _resized_windows(images: np.ndarray, size: int, area: tuple[float, float], r
     left = rng.random(count) * (side - width)
     rows = _interpolation(top, height, size, side)
     columns = _interpolation(left, width, size, side)
-    pixels = images.astype(np.float32)
-    # [N, size, side] x [N, side, side * C], then the same along the columns.
-    pixels = (rows @ pixels.reshape(count, side, -1)).reshape(count, size, side, -1)
-    return columns[:, None] @ pixels
+    # Rows: [N, size, side] x [N, side, side * C]. Columns the same, with that axis put first.
+    pixels = (rows @ images.reshape(count, side, -1).astype(np.float32)).reshape(count, size, side, -1)
+    turned = np.ascontiguousarray(pixels.transpose(0, 2, 1, 3)).reshape(count, side, -1)
+    return (columns @ turned).reshape(count, size, size, -1).transpose(0, 2, 1, 3)
 
 
 def _interpolation(start: np.ndarray, length: np.ndarray, size: int, side: int) -> np.ndarray:
@@ -137,12 +137,18 @@ def _mirrored(place: np.ndarray, side: int) -> np.ndarray:
 
 
 def _jitter(pixels: np.ndarray, strength: float, rng: np.random.Generator) -> np.ndarray:
-    """Multiply brightness, then contrast, then saturation by factors of their own per image."""
-    factors = rng.uniform(1 - strength, 1 + strength, (3, len(pixels), 1, 1, 1)).astype(np.float32)
-    pixels = pixels * factors[0]
-    mean = pixels.mean(axis=(1, 2, 3), keepdims=True)
-    pixels = mean + (pixels - mean) * factors[1]
-    if pixels.shape[-1] == 3:
-        grey = (pixels @ _GREY)[..., None]
-        pixels = grey + (pixels - grey) * factors[2]
-    return pixels.clip(0, 255)
+    """Multiply brightness, then contrast, then saturation by factors of their own per image.
+
+    float32 [N, C, S, S] -> the same. All three are one matrix and one constant per image: the contrast keeps the mean
+    of the brightened image, the saturation each pixel's grey value, whose weights sum to 1.
+    """
+    count, channels, side = pixels.shape[:3]
+    brightness, contrast, saturation = rng.uniform(1 - strength, 1 + strength, (3, count, 1, 1)).astype(np.float32)
+    flat = pixels.reshape(count, channels, -1)
+    constant = (1 - contrast) * brightness * flat.mean(axis=(1, 2), keepdims=True)
+    matrix = brightness * contrast * np.eye(channels, dtype=np.float32)
+    if channels == 3:
+        matrix = saturation * matrix + (1 - saturation) * brightness * contrast * _GREY
+    changed = matrix @ flat
+    changed += constant
+    return np.clip(changed, 0, 255, out=changed).reshape(count, channels, side, side)
