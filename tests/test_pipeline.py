@@ -99,9 +99,9 @@ def evaluated(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     titles: list[str] = []
     really = results.evaluate
 
-    def counted(method: Any, gather: Any, episodes: Any, classes: Any, title: str) -> Any:
+    def counted(method: Any, gather: Any, episodes: Any, classes: Any, title: str, **further: Any) -> Any:
         titles.append(title)
-        return really(method, gather, episodes, classes, title)
+        return really(method, gather, episodes, classes, title, **further)
 
     monkeypatch.setattr(results, "evaluate", counted)
     return titles
@@ -312,11 +312,11 @@ def test_a_run_killed_while_it_evaluates_loses_no_row(
     old = result_of(run_again)["evaluations"]
     really, left = results.evaluate, [2]
 
-    def killed(*arguments: Any) -> Any:
+    def killed(*arguments: Any, **further: Any) -> Any:
         if not left[0]:
             raise KeyboardInterrupt
         left[0] -= 1
-        return really(*arguments)
+        return really(*arguments, **further)
 
     monkeypatch.setattr(results, "evaluate", killed)
     tree = {**whole_tree, "adaptations": [{"name": "class_mean", "label": "new"}, *ADAPTATIONS]}
@@ -870,9 +870,9 @@ def test_training_and_adapting_use_onednn_where_it_is_wanted(
     own, evaluate = native.convolution, results.evaluate
     monkeypatch.setattr(native, "convolution", lambda *arguments: used.append(here["where"]) or own(*arguments))
 
-    def evaluated(*arguments: Any) -> Any:
+    def evaluated(*arguments: Any, **further: Any) -> Any:
         here["where"] = "evaluation"
-        return evaluate(*arguments)
+        return evaluate(*arguments, **further)
 
     monkeypatch.setattr(results, "evaluate", evaluated)
     pipeline.run(configured({**method_tree("maml, first order"), "onednn": wanted}, tmp_path), "tiny")

@@ -23,6 +23,7 @@ from ppfsl import pipeline
 from ppfsl.backbones.embedder import Embedder
 from ppfsl.config import Config
 from ppfsl.config_file import parse_config
+from ppfsl.inference import cache
 from ppfsl.methods import relation
 from ppfsl.training import pretrain, validation
 from ppfsl.training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
@@ -152,13 +153,16 @@ def task_tree(tiny_tree: Callable[[], Tree]) -> Tree:
 def eager(monkeypatch: pytest.MonkeyPatch) -> None:
     """Validates without exporting the embedder, which takes longer than all else here."""
 
-    def embed(embedder: Embedder, images: np.ndarray, rows: np.ndarray, output: str) -> np.ndarray:
+    def embed(
+        embedder: Embedder, images: np.ndarray, rows: np.ndarray, output: str, *_: object, **__: object
+    ) -> np.ndarray:
         embedder.eval()
         pixels = paddle.to_tensor(images[rows].transpose(0, 3, 1, 2).astype(np.float32))
         with paddle.no_grad():
             return (embedder.projected(pixels) if output == "projected" else embedder.features(pixels)).numpy()
 
     monkeypatch.setattr(validation, "embed", embed)
+    monkeypatch.setattr(cache, "embed", embed)
 
 
 @pytest.fixture

@@ -11,6 +11,7 @@ from ppfsl.config import AnilConfig, MamlConfig, RelationConfig, SiameseConfig, 
 from ppfsl.data.episodes import EpisodeSampler
 from ppfsl.data.table import ImageTable
 from ppfsl.errors import UserError
+from ppfsl.inference import cache
 from ppfsl.methods.base import Learner, Support
 from ppfsl.methods.build import build_learner, build_siamese, build_task_learner
 from ppfsl.methods.prototypical import Prototypical
@@ -140,11 +141,14 @@ def test_features_are_computed_once_while_the_backbone_is_frozen(
     outputs: list[str] = []
     really = module.embed
 
-    def counted(embedder: Embedder, images: np.ndarray, rows: np.ndarray, output: Any) -> np.ndarray:
+    def counted(
+        embedder: Embedder, images: np.ndarray, rows: np.ndarray, output: Any, *further: Any, **named: Any
+    ) -> np.ndarray:
         outputs.append(output)
-        return really(embedder, images, rows, output)
+        return really(embedder, images, rows, output, *further, **named)
 
     monkeypatch.setattr(module, "embed", counted)
+    monkeypatch.setattr(cache, "embed", counted)
     of_all, method = validation(table), methods()["relation"]
     for frozen in (True, True, False, True):
         of_all.score(embedder, frozen, method)
