@@ -51,7 +51,9 @@ def run(config: Config, name: str, checkpoint: Path | None = None) -> Path:
         UserError: for every mistake that the user can mend.
     """
     with together() as world:
-        choose_device(config.device, world)
+        device = choose_device(config.device, world)
+        if config.amp != "none" and not device.startswith("gpu"):
+            raise UserError(f"amp: {config.amp} needs a GPU, and this run is on the {device}; set it to none")
         with operators(config.onednn):
             return _run(config, name, checkpoint, world)
 
@@ -150,7 +152,18 @@ def trained_embedder(
                     f"pretrain.{index}.patience waits for validation accuracy, but split {split.name} has no "
                     "validation classes; leave patience out"
                 )
-    job = Job(config.pretrain, table, base, validation, config.seed, trained_on(config, table), folder, world, cache)
+    job = Job(
+        config.pretrain,
+        table,
+        base,
+        validation,
+        config.seed,
+        trained_on(config, table),
+        folder,
+        world,
+        cache,
+        config.amp != "none",
+    )
     if not check_job(job, embedder):
         world.in_turns(lambda: load_pretrained(embedder, config.backbone.pretrained))
     with _at_work(folder, to_yaml(config)) if world.main else contextlib.nullcontext():

@@ -34,6 +34,8 @@ class Config(Strict):
     onednn: Switch = True
     """Train and adapt networks on a CPU with the oneDNN library that Paddle ships, two to four times as fast; false:
     Paddle's own way."""
+    amp: Literal["none", "O1"] = "none"
+    """O1: train networks with 16-bit operators where Paddle deems that safe; on GPUs alone."""
     output_dir: str | None = None
     """Null: output/<name of the configuration>."""
     data: DataConfig = DataConfig()

@@ -23,6 +23,7 @@ from ppfsl.randomness import generator
 from ppfsl.reporting.metrics import MetricLog, NoMetricLog
 from ppfsl.training.checkpoint import Checkpoint, load_checkpoint, method_layer, save_checkpoint, weights_of
 from ppfsl.training.objectives.build import build_objective
+from ppfsl.training.objectives.tasks import Tasks
 from ppfsl.training.stage import NonFiniteLossError, Stage, Step, base_labels
 from ppfsl.training.validation import Validation
 
@@ -71,6 +72,7 @@ class Job:
         folder: the run directory, of process 0.
         world: the processes that train together.
         cache: keeps what a frozen backbone makes of images.
+        mixed: whether networks run in 16 bits, on a GPU.
     """
 
     stages: tuple[StageConfig, ...]
@@ -82,6 +84,7 @@ class Job:
     folder: Path
     world: World = ALONE
     cache: EmbeddingCache = NO_CACHE
+    mixed: bool = False
 
     @property
     def last(self) -> Path:
@@ -115,7 +118,11 @@ def check_job(job: Job, embedder: Embedder) -> bool:
     labels = base_labels(job.table, job.base)
     for index, stage in enumerate(job.stages):
         try:
-            build_objective(stage.objective, labels, embedder, seed=0)
+            objective = build_objective(stage.objective, labels, embedder, seed=0)
+            if job.mixed and isinstance(objective, Tasks):
+                raise UserError(
+                    f"amp: O1 does not go with {stage.objective.name}, whose steps need 32 bits; set it to none"
+                )
         except UserError as error:
             raise UserError(f"{stage_name(job.stages, index)}: {error}") from None
     return job.world.on_main(lambda: _last_checkpoint(job) is not None)
@@ -190,7 +197,7 @@ def _run_stage(job: Job, embedder: Embedder, progress: Progress, state: dict[str
     """Train one stage to its end; the progress with which the next one begins."""
     config, name = job.stages[progress.stage], stage_name(job.stages, progress.stage)
     seed = int(generator(job.seed, "stage", progress.stage).integers(1 << 62))
-    stage = Stage(config, embedder, job.table, job.base, seed, job.world, job.cache)
+    stage = Stage(config, embedder, job.table, job.base, seed, job.world, job.cache, job.mixed)
     if progress.epoch:
         stage.load_state(state)
     elif progress.stage and not judged_alike(job.stages[progress.stage - 1].objective, config.objective):

@@ -19,9 +19,10 @@ from ppfsl.randomness import generator
 from ppfsl.training.objectives.base import batch_classes
 from ppfsl.training.objectives.build import build_objective
 from ppfsl.training.objectives.tasks import Tasks
+from ppfsl.training.precision import Precision
 from ppfsl.training.prefetch import Prefetched
 
-_HEAD, _OPTIMIZER = "head.", "optimizer."
+_HEAD, _OPTIMIZER, _PRECISION = "head.", "optimizer.", "precision."
 
 
 @dataclass(frozen=True)
@@ -72,6 +73,7 @@ class Stage:
         seed: the stage's own.
         world: the processes that train together, each on batches of its own.
         cache: keeps what a frozen backbone makes of the images.
+        mixed: whether networks run in 16 bits, on a GPU (`ppfsl.training.precision`).
 
     Raises:
         UserError: when the base images cannot fill the objective's batches.
@@ -86,9 +88,10 @@ class Stage:
         seed: int,
         world: World = ALONE,
         cache: EmbeddingCache = NO_CACHE,
+        mixed: bool = False,
     ) -> None:
         self.config, self.embedder, self._table, self._rows, self._seed = config, embedder, table, rows, seed
-        self._world = world
+        self._world, self._precision = world, Precision(mixed)
         self._labels = base_labels(table, rows)
         self.objective = build_objective(config.objective, self._labels, embedder, seed)
         self.steps_per_epoch = config.steps_per_epoch or max(self.objective.steps // world.size, 1)
@@ -114,7 +117,7 @@ class Stage:
                 place = epoch * self.steps_per_epoch + step
                 rate = learning_rate(self.config.schedule, self.config.optimizer.lr, place, total, self.steps_per_epoch)
                 self._optimizer.set_lr(rate)
-                self._optimizer.step()
+                self._precision.step(self._optimizer, self.parameters)
                 self._optimizer.clear_grad()
                 yield Step(terms, rate, len(batch.places) * self._world.size, batches.waited - waited)
                 waited = batches.waited
@@ -137,9 +140,12 @@ class Stage:
         objective, inputs = self.objective, paddle.to_tensor(batch.inputs)
         if isinstance(objective, Tasks):
             return objective.accumulate(inputs, epoch, batch.chance)
-        projected = self.embedder.project(inputs if self._features is not None else self._backbone_output(inputs))
+        with self._precision.network():
+            projected = self.embedder.project(inputs if self._features is not None else self._backbone_output(inputs))
+        if projected.dtype != paddle.float32:
+            projected = projected.astype("float32")
         loss, terms = objective.loss(projected, paddle.to_tensor(self._labels[batch.places]), batch.chance)
-        loss.backward()
+        self._precision.backward(loss)
         return loss.item(), terms
 
     def state(self) -> dict[str, np.ndarray]:
@@ -147,15 +153,15 @@ class Stage:
         state = {_OPTIMIZER + name: value for name, value in self._optimizer_state().items()}
         if self.objective.head is not None:
             state |= {_HEAD + name: value.numpy() for name, value in self.objective.head.state_dict().items()}
-        return state
+        return state | {_PRECISION + name: value for name, value in self._precision.state().items()}
 
     def load_state(self, state: dict[str, np.ndarray]) -> None:
         """Undo `state`."""
         if self.objective.head is not None:
             for name, tensor in self.objective.head.state_dict().items():
                 tensor.set_value(state[_HEAD + name])
-        optimizer = {name[len(_OPTIMIZER) :]: value for name, value in state.items() if name.startswith(_OPTIMIZER)}
-        load_state_by_position(self._optimizer, self.parameters, optimizer)
+        load_state_by_position(self._optimizer, self.parameters, _below(_OPTIMIZER, state))
+        self._precision.load_state(_below(_PRECISION, state))
 
     def finite(self) -> bool:
         """Whether every parameter is a finite number; Paddle counts the statistics of batch norms among them."""
@@ -206,6 +212,10 @@ class Stage:
             layer.train()
         if self.objective.head is not None:
             self.objective.head.train()
+
+
+def _below(prefix: str, state: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    return {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}
 
 
 class NonFiniteLossError(UserError):
