@@ -226,6 +226,10 @@ def _facts(
         way, query, episodes, seed = support_set.way, len(support_set.query) // support_set.way, 1, support_set.seed
     else:
         way, query, episodes, seed = wanted.way, wanted.query, wanted.episodes, wanted.seed
+    settings = adaptation.model_dump(mode="json", exclude={"label"})
+    if isinstance(method, GradientBased):  # what training decided where the adaptation leaves it open
+        effective = {key: getattr(method, key, None) for key in ("steps", "lr", "batch_norm")}
+        settings |= {key: value for key, value in effective.items() if key in settings and value is not None}
     return {
         "part": wanted.part,
         "way": way,
@@ -235,7 +239,7 @@ def _facts(
         "seed": seed,
         "support_set": shot is None,
         "adaptation": method.name,
-        "settings": adaptation.model_dump(mode="json", exclude={"label"}),
+        "settings": settings,
         "transductive": method.transductive,
         "batch_norm": method.batch_norm if isinstance(method, GradientBased) else "eval",
         "chance": 1 / way,

@@ -716,6 +716,17 @@ def test_a_switch_is_no_number() -> None:
             objective("maml", order=1, first_order_epochs=3),
             "pretrain.0.objective: first_order_epochs belongs to order: 2; leave it out",
         ),
+        (
+            {"pretrain": [{"objective": {"name": "maml", "first_order_epochs": 3}, "epochs": 3}]},
+            "pretrain.0: first_order_epochs is 3, but the stage has 3 epochs; lower it, or set order: 1",
+        ),
+        (objective("maml", order=True), "pretrain.0.objective.order: must be a whole number, not True"),
+        (objective("maml", order=1.0), "pretrain.0.objective.order: must be a whole number, not 1.0"),
+        (objective("maml", order=3), "pretrain.0.objective.order: input should be 1 or 2"),
+        (
+            objective("maml", order=1, first_order_epochs=4),
+            "pretrain.0.objective: first_order_epochs belongs to order: 2; leave it out",
+        ),
     ],
 )
 def test_a_key_that_nothing_reads_is_refused(tree: dict[str, Any], sentence: str) -> None:

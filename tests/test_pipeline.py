@@ -855,10 +855,10 @@ def test_settings_of_adaptation_that_are_left_open_are_those_of_training(
     assert [entry["batch_norm"] for entry in found] == ["transductive"] * 4 + ["support_statistics", "running"]
     assert [entry["transductive"] for entry in found] == [True] * 4 + [False] * 2
     answers = [entry["confusion"] for entry in found]
-    assert answers[0] == answers[1]
+    assert answers[0] == answers[1] and found[0]["settings"] == found[1]["settings"]
     for other in range(2, 6):
         assert answers[other] != answers[0]
-    assert [entry["settings"]["steps"] for entry in found[:3]] == [None, 1, 4]
+    assert [entry["settings"]["steps"] for entry in found[:3]] == [1, 1, 4]
 
 
 @pytest.mark.parametrize("wanted", [True, False])

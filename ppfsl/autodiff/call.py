@@ -10,11 +10,12 @@ import paddle
 from paddle import nn
 
 _BATCH_NORMS = (nn.BatchNorm, nn.BatchNorm1D, nn.BatchNorm2D, nn.BatchNorm3D, nn.SyncBatchNorm)
+_RECURRENT = (nn.SimpleRNN, nn.LSTM, nn.GRU)
 
 _lock = threading.RLock()
 
-# Where a layer keeps a parameter or buffer: the dictionary and the key in it.
-_Slots = dict[str, list[tuple[dict[str, paddle.Tensor], str]]]
+# Where a layer keeps a parameter or buffer: the dictionary and the key in it, or the list and the place in it.
+_Slots = dict[str, list[tuple[Any, Any]]]
 
 
 def trainable_parameters(layer: nn.Layer) -> dict[str, paddle.Tensor]:
@@ -38,6 +39,7 @@ def functional_call(layer: nn.Layer, parameters: Mapping[str, paddle.Tensor], *i
 
     Raises:
         ValueError: for a name that the layer does not have, or a tensor of another shape.
+        TypeError: for what is no tensor.
     """
     return call_with_statistics(layer, parameters, *inputs, **keywords)[0]
 
@@ -94,13 +96,16 @@ def _slots(layer: nn.Layer) -> tuple[_Slots, list[str]]:
     for sublayer in layer.sublayers(include_self=True):
         for dictionary in (sublayer._parameters, sublayer._buffers):
             for key, tensor in dictionary.items():
-                if tensor is None:
+                if tensor is None or not tensor._is_initialized():  # recurrent layers keep an empty buffer
                     continue
                 name = names[id(tensor)]
                 slots.setdefault(name, []).append((dictionary, key))
                 running = isinstance(sublayer, _BATCH_NORMS) and key in ("_mean", "_variance")
                 if running or dictionary is sublayer._buffers:
                     held[name] = None
+        if isinstance(sublayer, _RECURRENT):  # which call their operator with a list of their own
+            for place, tensor in enumerate(sublayer._all_weights):
+                slots[names[id(tensor)]].append((sublayer._all_weights, place))
     return slots, list(held)
 
 
@@ -111,6 +116,8 @@ def _check(layer: nn.Layer, parameters: Mapping[str, paddle.Tensor], slots: _Slo
             near = difflib.get_close_matches(name, slots, 1)
             hint = f"; did you mean {near[0]!r}?" if near else ""
             raise ValueError(f"{kind} has no parameter or buffer named {name!r}{hint}")
+        if not isinstance(value, paddle.Tensor):
+            raise TypeError(f"{kind}: {name!r} must be a tensor, not {type(value).__name__}")
         dictionary, key = slots[name][0]
         if list(value.shape) != list(dictionary[key].shape):
             raise ValueError(
@@ -118,6 +125,6 @@ def _check(layer: nn.Layer, parameters: Mapping[str, paddle.Tensor], slots: _Slo
             )
 
 
-def _put(places: list[tuple[dict[str, paddle.Tensor], str]], value: paddle.Tensor) -> None:
+def _put(places: list[tuple[Any, Any]], value: paddle.Tensor) -> None:
     for dictionary, key in places:
         dictionary[key] = value

@@ -50,6 +50,9 @@ def grad(
     unused = [name for name, tensor in parameters.items() if gradients.get(id(tensor)) is None]
     if unused and not allow_unused:
         named = ", ".join(repr(name) for name in unused[:3]) + (" and others" if len(unused) > 3 else "")
+        frozen = [name for name in unused if parameters[name].stop_gradient]
+        if frozen:
+            raise ValueError(f"{frozen[0]!r} is frozen; leave it out, or pass allow_unused=True for zeros")
         raise ValueError(f"the loss does not depend on {named}; leave them out, or pass allow_unused=True for zeros")
     return {
         name: paddle.zeros_like(tensor) if (gradient := gradients.get(id(tensor))) is None else gradient
@@ -64,18 +67,24 @@ def _gradients(loss: paddle.Tensor, tensors: list[paddle.Tensor], create_graph: 
         operation = _without_derivative(str(error))
         if operation is None:
             raise
-        layers = graph.layers_with(operation)
-        where = f"in the layer {' or '.join(layers[:3])}" if layers else "outside of the networks"
-        raise SecondOrderError(
-            f"the operation {operation!r} {where} has no second derivative in this Paddle; "
-            "use another, or gradients of first order"
-        ) from error
+        raise _lacking(operation) from error
+
+
+def _lacking(operation: str) -> SecondOrderError:
+    layers = graph.layers_with(operation)
+    where = f" in the layer {' or '.join(layers[:3])}" if layers else ""
+    return SecondOrderError(
+        f"the operation {operation!r}{where} has no second derivative in this Paddle; "
+        "use another, or gradients of first order"
+    )
 
 
 def _check(loss: paddle.Tensor, parameters: Mapping[str, paddle.Tensor]) -> None:
     found = graph.suspicious(loss, {name: value for name, value in parameters.items() if not value.stop_gradient})
     if found is not None:
         operation, parameter = found
+        if operation in graph.TRANSPOSED:
+            raise _lacking(graph.TRANSPOSED[operation])
         raise SecondOrderError(
             f"Paddle's own {operation} between the loss and {parameter!r} would give a wrong second derivative; "
             "run the network through twice_differentiable()"

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
-from weakref import WeakKeyDictionary
+from weakref import WeakSet
 
 import paddle
 from paddle import nn
@@ -35,11 +35,16 @@ def _surplus_references() -> int:
     return max(0, sys.getrefcount(node) - sys.getrefcount(other))
 
 
+TRANSPOSED = {"Conv2dTranspose": "conv2d_transpose", "DepthwiseConv2dTranspose": "depthwise_conv2d_transpose"}
+"""Transposed convolutions: their kinds of nodes, and the operations."""
+
+
 def suspicious(loss: paddle.Tensor, parameters: Mapping[str, paddle.Tensor]) -> tuple[str, str] | None:
     """What would give a wrong second derivative without a word: the operation and the name of a parameter behind it.
 
     Such are convolutions whose weight leads to a requested tensor and whose input does not, and Paddle's own batch and
-    instance norm, which are wrong where not all of their inputs are requested. None where there is nothing of the kind.
+    instance norm, which are wrong where not all of their inputs are requested. With them go transposed convolutions,
+    of whose missing second derivative Paddle tells in too many ways. None where there is nothing of the kind.
     """
     targets = {name: node_of(tensor) for name, tensor in parameters.items()}  # keeps the handles, hence ids, alive
     names = {id(node): name for name, node in targets.items() if node is not None}
@@ -61,6 +66,8 @@ def suspicious(loss: paddle.Tensor, parameters: Mapping[str, paddle.Tensor]) -> 
         kind = node.name().partition("GradNode")[0]
         if kind in ("BatchNorm", "InstanceNorm"):
             return kind.replace("Norm", " norm").lower(), leads[place]
+        if kind in TRANSPOSED:
+            return kind, leads[place]
         if kind in ("Conv2d", "DepthwiseConv2d"):
             x, weight = behind[place][:2]
             if weight is not None and id(weight) in leads and (x is None or id(x) not in leads):
@@ -94,13 +101,14 @@ class _Record:
         self.layers: dict[str, dict[str, None]] = {}
 
 
-_records: WeakKeyDictionary[nn.Layer, _Record] = WeakKeyDictionary()
+_RECORD = "_ppfsl_operations"
+_records: WeakSet[_Record] = WeakSet()
 
 
 def layers_with(operation: str) -> list[str]:
     """Which layers of the networks that `recording` has seen use an operation, by Paddle's name for it."""
     key = operation.replace("_", "").lower()
-    return list(dict.fromkeys(layer for record in _records.values() for layer in record.layers.get(key, ())))
+    return list(dict.fromkeys(layer for record in list(_records) for layer in record.layers.get(key, ())))
 
 
 @contextmanager
@@ -110,14 +118,16 @@ def recording(network: nn.Layer, inputs: Any) -> Iterator[list[Any]]:
     Yields a list to which the output is to be appended.
     """
     outputs: list[Any] = []
-    record = _records.setdefault(network, _Record())
+    # Kept with the layer, not with the view of it that `twice_differentiable` gave, which may be gone when it is asked.
+    record = network.__dict__.setdefault(_RECORD, _Record())
+    _records.add(record)
     if network.training in record.modes or not paddle.is_grad_enabled():
         yield outputs
         return
     known: dict[int, Node] = {}
     for _ in _new_nodes((*network.parameters(), *network.buffers(), inputs), known):
         pass  # what came before the network is none of its layers'
-    layers = [f"the network ({type(network).__name__}) itself"]
+    layers = [f"{type(network).__name__} itself"]
 
     def note(tensors: Any) -> None:
         for node in _new_nodes(tensors, known):

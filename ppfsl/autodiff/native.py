@@ -1,5 +1,6 @@
 """Paddle's operators that cannot be differentiated twice, replaced for as long as a context lasts."""
 
+import math
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from typing import Any
@@ -58,14 +59,28 @@ def _pool2d(
     adaptive: bool,
     algorithm: str,
 ) -> Tensor:
-    if kind != "max" or whole or algorithm == "SAME" or len(padding) != 2:
+    if kind != "max":
         settings = (kernel, stride, padding, ceil_mode, exclusive, layout, kind, whole, adaptive, algorithm)
         return _native["pool2d"](x, *settings)
-    padding = [0, 0] if algorithm == "VALID" else list(padding)
     if layout == "NHWC":
         x = x.transpose([0, 3, 1, 2])
-    maxima, _ = operators.pooled_maxima(x, list(kernel), list(stride), padding, adaptive, ceil_mode)
+    if whole:
+        kernel, stride, padding, algorithm = x.shape[2:], [1, 1], [0, 0], "EXPLICIT"
+    if algorithm == "SAME":
+        padding = _same_padding(x.shape[2:], kernel, stride)
+    elif algorithm == "VALID":
+        padding = [0, 0]
+    maxima, _ = operators.pooled_maxima(x, list(kernel), list(stride), list(padding), adaptive, ceil_mode)
     return maxima.transpose([0, 2, 3, 1]) if layout == "NHWC" else maxima
+
+
+def _same_padding(sides: Sequence[int], kernel: Sequence[int], stride: Sequence[int]) -> list[int]:
+    """Above, below, left, right: as many windows as strides fit into a side, an odd row or column at its end."""
+    padding = []
+    for side, window, step in zip(sides, kernel, stride, strict=True):
+        missing = max((math.ceil(side / step) - 1) * step + window - side, 0)
+        padding += [missing // 2, missing - missing // 2]
+    return padding
 
 
 def _max_pool2d_with_index(
@@ -77,8 +92,10 @@ def _max_pool2d_with_index(
     adaptive: bool,
     ceil_mode: bool,
 ) -> tuple[Tensor, Tensor]:
-    if whole or len(padding) != 2:
+    if len(padding) != 2:
         return _native["max_pool2d_with_index"](x, kernel, stride, padding, whole, adaptive, ceil_mode)
+    if whole:
+        kernel, stride, padding = x.shape[2:], [1, 1], [0, 0]
     return operators.pooled_maxima(x, list(kernel), list(stride), list(padding), adaptive, ceil_mode)
 
 

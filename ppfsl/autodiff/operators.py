@@ -14,6 +14,7 @@ from typing import Literal
 
 import numpy as np
 import paddle
+import paddle.nn.functional as F
 from paddle import _C_ops
 
 Reduction = Literal["mean", "sum", "none"]
@@ -149,13 +150,20 @@ def pooled_maxima(
         x: [N, C, H, W].
         kernel: (height, width) of the windows, or of the output where `adaptive`.
         stride: (down, right).
-        padding: (above and below, left and right).
+        padding: (above and below, left and right), or (above, below, left, right).
         adaptive: whether the windows follow from the output's size.
         ceil_mode: whether windows that stick out at the end count.
     """
     n, c, h, w = x.shape
     with paddle.no_grad():
-        _, places = _native_max_pool(x.detach(), kernel, stride, padding, False, adaptive, ceil_mode)
+        seen = x.detach()
+        if len(padding) == 4:
+            above, below, left, right = padding
+            seen, padding = F.pad(seen, [left, right, above, below], value=-math.inf), [0, 0]
+        _, places = _native_max_pool(seen, kernel, stride, padding, False, adaptive, ceil_mode)
+        if seen.shape != x.shape:  # from places in the padded map to places in the map
+            width = seen.shape[3]
+            places = paddle.where(places < 0, places, (places // width - above) * w + places % width - left)
         # Windows of nothing but NaN or -inf have no place.
         nowhere = places < 0
         gaps = bool(nowhere.any())
@@ -164,7 +172,7 @@ def pooled_maxima(
     if gaps:
         with paddle.no_grad():
             layout = (ceil_mode, True, "NCHW", "max", False, adaptive, "EXPLICIT")
-            values = _native_pool(x.detach(), kernel, stride, padding, *layout)
+            values = _native_pool(seen, kernel, stride, padding, *layout)
         maxima = paddle.where(nowhere, values, maxima)
     return maxima, places
 

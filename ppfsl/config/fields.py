@@ -14,6 +14,13 @@ def _no_switch(value: object) -> object:
     return value
 
 
+def whole_number(value: object) -> object:
+    """The value, unless it is a switch or has a decimal point; Python takes True and 1.0 for 1."""
+    if isinstance(value, bool | float):
+        raise ValueError(f"must be a whole number, not {value}")
+    return value
+
+
 Number = Annotated[float, BeforeValidator(_no_switch)]
 Positive = Annotated[Number, Field(gt=0, allow_inf_nan=False)]
 NonNegative = Annotated[Number, Field(ge=0, allow_inf_nan=False)]

@@ -2,9 +2,9 @@
 
 from typing import Annotated, Literal, TypeGuard
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
-from ppfsl.config.fields import Count, Natural, Number, Positive, Strict, Switch
+from ppfsl.config.fields import Count, Natural, Number, Positive, Strict, Switch, whole_number
 
 
 class ClassesPerBatch(Strict):
@@ -174,7 +174,7 @@ class MamlConfig(InnerLoop):
     """The queries' loss after the steps, by the weights before them."""
 
     name: Literal["maml"]
-    order: Literal[1, 2] = 2
+    order: Annotated[Literal[1, 2], BeforeValidator(whole_number)] = 2
     """2: differentiates through the steps; 1: takes the gradient by the adapted weights instead."""
     first_order_epochs: Natural = 0
     """order: 2; epochs of order 1 with which training begins."""

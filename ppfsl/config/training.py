@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from ppfsl.config.fields import Count, Fraction, NonNegative, Number, Positive, Strict, Switch
-from ppfsl.config.objectives import InnerLoop, Objective, has_layers
+from ppfsl.config.objectives import InnerLoop, MamlConfig, Objective, has_layers
 
 
 class OptimizerConfig(Strict):
@@ -91,6 +91,11 @@ class StageConfig(Strict):
         if self.trainable == "head" and not has_layers(self.objective):
             raise ValueError(
                 f"trainable: head leaves nothing to train, since {self.objective.name} has no layers of its own"
+            )
+        if isinstance(self.objective, MamlConfig) and self.objective.first_order_epochs >= self.epochs:
+            raise ValueError(
+                f"first_order_epochs is {self.objective.first_order_epochs}, but the stage has {self.epochs} epochs; "
+                "lower it, or set order: 1"
             )
         if isinstance(self.objective, InnerLoop) and self.trainable != "all":
             raise ValueError(

@@ -210,3 +210,20 @@ def test_threads_do_not_see_one_anothers_tensors():
     for thread in threads:
         thread.join()
     assert results == {0: 0, 1: 1, 2: 2, 3: 3}
+
+
+@pytest.mark.parametrize("kind", [nn.LSTM, nn.GRU, nn.SimpleRNN])
+def test_recurrent_layers(kind):
+    layer, x = kind(3, 4), paddle.ones([2, 5, 3])
+    expected = layer(x)[0].numpy()
+    parameters = trainable_parameters(layer)
+    np.testing.assert_array_equal(functional_call(layer, parameters, x)[0].numpy(), expected)
+    zeros = {name: paddle.zeros_like(value) for name, value in parameters.items()}
+    assert not functional_call(layer, zeros, x)[0].numpy().any()
+    np.testing.assert_array_equal(layer(x)[0].numpy(), expected)
+
+
+@pytest.mark.parametrize("value", [None, np.zeros((2, 2), np.float32)])
+def test_what_is_no_tensor_is_refused(value):
+    with pytest.raises(TypeError, match=r"^Linear: 'weight' must be a tensor, not (NoneType|ndarray)$"):
+        functional_call(nn.Linear(2, 2), {"weight": value}, paddle.ones([1, 2]))

@@ -3,6 +3,7 @@
 import numpy as np
 
 from ppfsl import config as keys
+from ppfsl.autodiff import require_second_order
 from ppfsl.backbones.embedder import Embedder
 from ppfsl.errors import UserError
 from ppfsl.methods.build import build_task_learner
@@ -26,7 +27,8 @@ def build_objective(config: keys.Objective, labels: np.ndarray, embedder: Embedd
         seed: a non-negative integer, the stage's own.
 
     Raises:
-        UserError: when the base classes cannot fill its batches.
+        UserError: when the base classes cannot fill its batches, or when it needs second derivatives that are wrong in
+            this Paddle.
     """
     classes = len(np.unique(labels))
     if classes < 2:
@@ -44,5 +46,7 @@ def build_objective(config: keys.Objective, labels: np.ndarray, embedder: Embedd
     if isinstance(config, keys.MemoryAugmentedConfig):
         return Sequences(config, labels, embedder.dim, seed)
     if isinstance(config, keys.TaskConfig):
+        if isinstance(config, keys.MetaSgdConfig) or (isinstance(config, keys.MamlConfig) and config.order == 2):
+            require_second_order()
         return Tasks(config, build_task_learner(config, embedder, seed), labels, seed)
     return Episodic(config, labels, embedder.map_shape, seed)

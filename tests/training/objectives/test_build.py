@@ -7,6 +7,7 @@ import paddle
 import pytest
 from pydantic import TypeAdapter
 
+from ppfsl.autodiff import selftest
 from ppfsl.backbones.embedder import Architecture, build_embedder
 from ppfsl.config.objectives import Objective as Keys
 from ppfsl.config.objectives import has_layers, trains_method
@@ -203,3 +204,25 @@ def test_one_base_class_is_refused(kind: str) -> None:
     with pytest.raises(UserError) as caught:
         build(kind, labels=np.zeros(50, dtype=np.int64))
     assert str(caught.value) == ("training needs two base classes, but there are 1; change data.split or split_ratio")
+
+
+@pytest.mark.parametrize(
+    ("objective", "needs"),
+    [
+        ({"name": "maml"}, True),
+        ({"name": "maml", "order": 1}, False),
+        ({"name": "meta_sgd"}, True),
+        ({"name": "reptile"}, False),
+    ],
+)
+def test_second_order_is_refused_where_paddle_gets_it_wrong(
+    objective: dict[str, Any], needs: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(selftest, "self_test", lambda: 0.5)
+    monkeypatch.delenv(selftest.SKIP, raising=False)
+    config = TypeAdapter(Keys).validate_python({**objective, "way": 2, "shot": 1, "query": 1, "episodes_per_batch": 1})
+    if needs:
+        with pytest.raises(UserError, match="second-order gradients are wrong in the installed PaddlePaddle"):
+            build_objective(config, LABELS, EMBEDDER, 0)
+        monkeypatch.setenv(selftest.SKIP, "1")
+    build_objective(config, LABELS, EMBEDDER, 0)
