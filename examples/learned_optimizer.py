@@ -33,7 +33,7 @@ from ppfsl.progress import progress_bar
 from ppfsl.randomness import generator
 
 DIMENSIONS, TASKS, STEPS, UNROLLED = 10, 128, 100, 20
-RATES = [0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5]
+RATES = [0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0]
 
 
 @dataclass(frozen=True)
