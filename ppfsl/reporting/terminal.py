@@ -29,7 +29,7 @@ def print_per_class(result: dict[str, Any], every: bool = False, stream: TextIO 
             the tables of the first and the last, and a table of more than sixty classes the hardest and easiest thirty.
         stream: where to print; the default is standard output. Colour only on a terminal; elsewhere 100 columns.
     """
-    console = _console(stream or sys.stdout)
+    console = console_of(stream or sys.stdout)
     evaluations = result["evaluations"]
     if len(evaluations) > 1:
         for kind, group in wording.by_kind(evaluations):
@@ -38,16 +38,17 @@ def print_per_class(result: dict[str, Any], every: bool = False, stream: TextIO 
     for evaluation in shown:
         _print(console, wording.headline(evaluation), _classes(console, evaluation, None if every else MOST_ROWS))
     if "verification" in result:
-        console.print(_text(console, wording.verification(result["verification"])), soft_wrap=True)
+        console.print(text_of(console, wording.verification(result["verification"])), soft_wrap=True)
 
 
-def _console(stream: TextIO) -> "Console":
+def console_of(stream: TextIO) -> "Console":
+    """Where to print: colours and the window's width on a terminal, 100 columns elsewhere."""
     from rich.console import Console
 
     return Console(file=stream, width=None if stream.isatty() else PLAIN_WIDTH)
 
 
-def _text(console: "Console", text: str, style: str = "") -> "Text":
+def text_of(console: "Console", text: str, style: str = "") -> "Text":
     """Text that the stream can encode; names may hold markup, control characters and any script."""
     from rich.text import Text
 
@@ -56,7 +57,7 @@ def _text(console: "Console", text: str, style: str = "") -> "Text":
 
 
 def _print(console: "Console", title: str, table: "Table") -> None:
-    console.print(_text(console, title, "bold"), soft_wrap=True)  # a title of a table is folded at its width
+    console.print(text_of(console, title, "bold"), soft_wrap=True)  # a title of a table is folded at its width
     console.print(table)
 
 
@@ -78,7 +79,7 @@ def _summary(console: "Console", evaluations: Sequence[Evaluation]) -> "Table":
     for e in evaluations:
         cells = [str(e["way"]), str(e["shot"]), e["adaptation"], wording.part(e)]
         cells += [wording.accuracy(e), wording.episodes(e), f"{e['seconds']:.1f}"]
-        table.add_row(*(_text(console, cell) for cell in cells))
+        table.add_row(*(text_of(console, cell) for cell in cells))
     return table
 
 
@@ -88,17 +89,19 @@ def _classes(console: "Console", evaluation: Evaluation, most: int | None) -> "T
     table = _table(*columns)
     classes = evaluation["per_class"]
     if most is not None and len(classes) > most:
-        table.caption = _text(console, f"the {most // 2} hardest and the {most // 2} easiest of {len(classes)} classes")
+        table.caption = text_of(
+            console, f"the {most // 2} hardest and the {most // 2} easiest of {len(classes)} classes"
+        )
         classes = sorted(classes, key=lambda c: c["accuracy"])
         classes = classes[: most // 2] + classes[-(most // 2) :]
     block = "█" if "utf" in console.encoding else "#"
     for c in classes:
         share = f"{100 * c['accuracy']:.1f} %" if c["total"] else "no queries"
         table.add_row(
-            _text(console, str(c["label"])),
-            _text(console, c["name"]),
-            _text(console, f"{c['correct']} / {c['total']}"),
-            _text(console, share),
-            _text(console, block * round(BAR_WIDTH * c["accuracy"]), "cyan"),
+            text_of(console, str(c["label"])),
+            text_of(console, c["name"]),
+            text_of(console, f"{c['correct']} / {c['total']}"),
+            text_of(console, share),
+            text_of(console, block * round(BAR_WIDTH * c["accuracy"]), "cyan"),
         )
     return table
