@@ -18,7 +18,7 @@ from ppfsl.data.table import ImageTable
 from ppfsl.distributed import ALONE, World
 from ppfsl.errors import UserError
 from ppfsl.files import new_array, replacing
-from ppfsl.inference.engine import embed
+from ppfsl.inference.engine import embed, weights_digest
 from ppfsl.progress import say
 
 _FORMAT = 1  # raise it when the same key would stand for other numbers
@@ -159,10 +159,8 @@ def _key(embedder: Embedder, table: ImageTable, rows: np.ndarray) -> str:
         "device": paddle.get_device().partition(":")[0],
         "architecture": architecture,
         "table": table.hash,
+        "weights": weights_digest(embedder.backbone),
     }
     digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode())
     digest.update(np.ascontiguousarray(rows, dtype=np.int64).tobytes())
-    for name, tensor in sorted(embedder.backbone.state_dict().items()):
-        digest.update(name.encode())
-        digest.update(np.ascontiguousarray(tensor.numpy()).data)
     return digest.hexdigest()

@@ -1,6 +1,7 @@
 """A frozen embedder as a function of image batches: Paddle Inference with oneDNN on a CPU, eager elsewhere."""
 
 import contextlib
+import hashlib
 import io
 import os
 import tempfile
@@ -21,6 +22,9 @@ from ppfsl.progress import progress_bar
 
 Output = Literal["embedding", "projected", "features"]
 Run = Callable[[np.ndarray], np.ndarray]
+
+_MOST_KEPT = 2  # exported networks, each with a copy of its weights
+_kept: dict[str, Run] = {}
 
 _TOLERANCE = 1e-3  # of oneDNN against eager, relative to the largest output
 
@@ -94,6 +98,7 @@ def _evaluating(embedder: nn.Layer) -> Iterator[None]:
 
 
 def _runner(embedder: Embedder, output: Output) -> Run:
+    """What runs the embedder. Weights that were exported a moment ago are not exported again."""
     layer = embedder if output == "embedding" else _Part(embedder, output)
     layer.eval()
 
@@ -105,6 +110,9 @@ def _runner(embedder: Embedder, output: Output) -> Run:
         return eager
     architecture = embedder.architecture
     shape = (architecture.channels, architecture.image_size, architecture.image_size)
+    key = f"{weights_digest(embedder)} {architecture} {output}"
+    if key in _kept:
+        return _kept[key]
     try:
         exported = _export(layer, shape)
         sample = np.linspace(0, 255, 2 * int(np.prod(shape)), dtype=np.float32).reshape(2, *shape)
@@ -116,7 +124,19 @@ def _runner(embedder: Embedder, output: Output) -> Run:
     if not difference < _TOLERANCE:
         warnings.warn(f"Paddle Inference differs from eager by {difference:.1e}; running eagerly", stacklevel=3)
         return eager
+    for oldest in list(_kept)[: len(_kept) + 1 - _MOST_KEPT]:
+        del _kept[oldest]
+    _kept[key] = exported
     return exported
+
+
+def weights_digest(layer: nn.Layer) -> str:
+    """A hash of a layer's parameters and buffers with their names: 64 hexadecimal digits."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(layer.state_dict().items()):
+        digest.update(f"{name} {tuple(tensor.shape)} ".encode())
+        digest.update(np.ascontiguousarray(tensor.numpy()).data)
+    return digest.hexdigest()
 
 
 class _Part(nn.Layer):

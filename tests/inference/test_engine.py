@@ -58,6 +58,25 @@ def close(one: np.ndarray, other: np.ndarray) -> None:
 
 
 @pytest.fixture(autouse=True)
+def nothing_exported_yet(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engine, "_kept", {})
+
+
+@pytest.fixture
+def exports(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """What is exported, as it is."""
+    exported: list[Any] = []
+    really = engine._export
+
+    def recorded(layer: Any, shape: Any) -> Any:
+        exported.append(shape)
+        return really(layer, shape)
+
+    monkeypatch.setattr(engine, "_export", recorded)
+    return exported
+
+
+@pytest.fixture(autouse=True)
 def no_warnings() -> Any:
     """Falling back to eager would hide what these tests are about."""
     with warnings.catch_warnings():
@@ -171,6 +190,36 @@ def test_weights_of_the_moment_are_used() -> None:
     second = embed(embedder, images, np.arange(3))
     assert np.abs(first - second).max() > 1e-2
     close(second, eager(embedder, images))
+
+
+def test_the_same_weights_are_exported_once_per_output(exports: list[Any]) -> None:
+    images = pictures(3, 20)
+    first = embed(trained(SMALL), images, np.arange(3))
+    assert np.array_equal(embed(trained(SMALL), images, np.arange(3)), first)
+    assert len(exports) == 1
+    embed(trained(SMALL), images, np.arange(3), "features")
+    embed(trained(SMALL), images, np.arange(3))
+    assert len(exports) == 2
+
+
+def test_few_exported_networks_are_kept(exports: list[Any]) -> None:
+    embedder, images = trained(SMALL), pictures(3, 20)
+    assert embedder.projection is not None
+    for number in range(4):
+        embedder.projection.bias.set_value(embedder.projection.bias + number)
+        embed(embedder, images, np.arange(3))
+    assert len(exports) == 4 and len(engine._kept) == engine._MOST_KEPT
+    embed(embedder, images, np.arange(3))
+    assert len(exports) == 4
+
+
+def test_statistics_count_among_the_weights(exports: list[Any]) -> None:
+    embedder, images = trained(SMALL), pictures(3, 20)
+    first = embed(embedder, images, np.arange(3))
+    mean = next(value for name, value in embedder.state_dict().items() if name.endswith("_mean"))
+    mean.set_value(mean + 0.5)
+    assert np.abs(embed(embedder, images, np.arange(3)) - first).max() > 1e-3
+    assert len(exports) == 2
 
 
 def test_training_mode_comes_back_after_an_error() -> None:
