@@ -7,21 +7,29 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
-from ppfsl.distributed import launched
+from ppfsl.distributed import launched, together
 from ppfsl.errors import ToldError, UserError
 
 if TYPE_CHECKING:  # pydantic takes a quarter of a second, which --help need not wait for
     from ppfsl.config import Config
 
 
-def run(main: Callable[[], None]) -> None:
+def run(main: Callable[[], None], several: bool = False) -> None:
     """Run a tool's `main`: a user's mistake, or a full disk, becomes one line on stderr and exit status 2.
 
     Ctrl-C exits with 130.
 
     Any other exception is a programming error and keeps its traceback.
+
+    Args:
+        main: the tool's.
+        several: whether its processes work together where paddle.distributed.launch starts several; else they would
+            all do the same, and are refused.
     """
     try:
+        if launched().size > 1 and not several:
+            tool = Path(sys.argv[0]).name
+            _raise_once(UserError(f"{tool} is for one process; start it without paddle.distributed.launch"))
         main()
     except ToldError:
         sys.exit(2)
@@ -59,7 +67,7 @@ def read_config(arguments: argparse.Namespace) -> "tuple[Config, str]":
     try:
         config = load_config(arguments.config, arguments.override)
     except UserError as error:
-        raise _once_a_host(error) from None
+        _raise_once(error)
     name = config_name(arguments.config)
     threads = choose_threads(config.threads, threads_of(run_folder(config, name)))
     prepare(threads)
@@ -71,12 +79,16 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Raise what argparse would print above a block of usage."""
-        raise _once_a_host(UserError(f"{message}; {self.prog} --help says how"))
+        _raise_once(UserError(f"{message}; {self.prog} --help says how"))
 
 
-def _once_a_host(error: UserError) -> UserError:
-    """The error, where it is the same for all processes of a host: one of them tells the user."""
-    return ToldError(str(error)) if launched().local else error
+def _raise_once(error: UserError) -> NoReturn:
+    """Raise an error that processes find before they meet: one of them tells the user, and none waits for this one."""
+    from ppfsl.runtime import prepare
+
+    prepare(threads=1)
+    with together():
+        raise error
 
 
 def _leave(line: str, status: int) -> None:

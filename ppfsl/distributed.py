@@ -8,6 +8,7 @@ writes files and messages. Alone, a process touches nothing of `paddle.distribut
 import contextlib
 import io
 import os
+import signal
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -171,16 +172,28 @@ def together() -> Iterator[World]:
     if place.size == 1:
         yield ALONE
         return
+    signal.signal(signal.SIGTERM, _interrupt)
     links = _join(place)
     try:
         yield World(place.rank, place.size, place.local, links)
-    except BaseException as error:
-        # On another host than that of process 0, the first process tells the user, too.
-        if links.farewell(error) and isinstance(error, UserError) and place.local:
+    except BaseException as caught:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # the rest is short
+        # The launcher interrupts the other processes when one has ended, of which they may not have heard yet.
+        error = (links.fallen() if isinstance(caught, KeyboardInterrupt) else None) or caught
+        told = links.farewell(error) or isinstance(error, KeyboardInterrupt)
+        if told and place.local:  # on another host than that of process 0, the first process tells the user, too
             raise ToldError(str(error)) from None
+        if error is not caught:
+            raise error from None
         raise
     finally:
         links.close()
+
+
+def _interrupt(number: int, frame: object) -> None:
+    """End as by Ctrl-C, where Paddle would print the state of its C++ side; the launcher asks up to three times."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    raise KeyboardInterrupt
 
 
 def _join(place: World) -> Links:

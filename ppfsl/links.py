@@ -4,6 +4,10 @@ Paddle's collectives alone do not suffice. Those of gloo give up after 30 second
 for another for minutes (images are decoded, a report is written); and neither gloo nor nccl says why another process
 does not come. Here nobody gives up, whoever ends closes his socket, which the others notice at once, and his reason
 travels along.
+
+Values travel pickled, and unpickling runs whatever the sender likes: `multiprocessing.connection` unpickles nothing
+before the other side has shown that it knows the run's key. The key is drawn for every run and handed out by the
+launcher's store, which asks nobody who he is: as all of `paddle.distributed`, this is for trusted networks.
 """
 
 import contextlib
@@ -33,9 +37,9 @@ class Links:
     """
 
     def __init__(self, rank: int, connections: Sequence[Connection]) -> None:
-        self._rank, self._connections = rank, list(connections)
-        self._size = len(self._connections) + 1  # known to process 0 alone
-        for connection in self._connections:
+        others = range(1, len(connections) + 1) if rank == 0 else (0,)
+        self._rank, self._to = rank, dict(zip(others, connections, strict=True))
+        for connection in connections:
             _notice_dead_hosts(connection)
 
     def exchange(self, value: Any) -> list[Any]:
@@ -48,54 +52,59 @@ class Links:
             self._send(0, value)
             return self._receive(0)
         values = {0: value}
-        missing = {connection: rank for rank, connection in enumerate(self._connections, 1)}
+        missing = {connection: rank for rank, connection in self._to.items()}
         while missing:
             for connection in wait(list(missing)):
                 rank = missing.pop(connection)  # type: ignore[call-overload]
                 values[rank] = self._receive(rank)
-        found = [values[rank] for rank in range(self._size)]
-        for rank in range(1, self._size):
+        found = [values[rank] for rank in sorted(values)]
+        for rank in self._to:
             self._send(rank, found)
         return found
 
+    def fallen(self) -> UserError | None:
+        """What `exchange` would raise, as far as it has come through; values on their way are lost."""
+        for rank, connection in self._to.items():
+            try:
+                while connection.poll(0):
+                    self._receive(rank)
+            except UserError as error:
+                return error
+            except OSError:
+                return LostError(rank)
+        return None
+
     def farewell(self, error: BaseException) -> bool:
         """Tell the others why this process ends; whether process 0 tells the user of it in this one's place."""
-        reason = _Reason(_sentence(error, self._rank))
-        if not self._rank:
-            for connection in self._connections:
-                with contextlib.suppress(OSError):
-                    connection.send(reason)
-            return False
-        if isinstance(error, ReasonError):
+        if self._rank and isinstance(error, ReasonError):
             return True
-        (connection,) = self._connections
-        with contextlib.suppress(EOFError, OSError):
-            if not connection.poll(0):  # else process 0 has gone for a reason of its own, most likely the same
-                connection.send(reason)
-            while isinstance(error, UserError) and connection.poll(_PATIENCE):
-                if isinstance(connection.recv(), _Reason):
-                    return True
+        for connection in self._to.values():
+            with contextlib.suppress(OSError):  # it has gone itself
+                connection.send(_Reason(_sentence(error, self._rank)))
+        if self._rank and isinstance(error, UserError):
+            self._to[0].poll(_PATIENCE)
+            return isinstance(self.fallen(), ReasonError)
         return False
 
     def close(self) -> None:
         """Close all links."""
-        for connection in self._connections:
+        for connection in self._to.values():
             connection.close()
 
     def _send(self, rank: int, value: Any) -> None:
         try:
-            self._connections[max(rank - 1, 0)].send(value)
+            self._to[rank].send(value)
         except OSError:
             self._receive(rank)  # which may have said why it went
             raise LostError(rank) from None
 
     def _receive(self, rank: int) -> Any:
         try:
-            value = self._connections[max(rank - 1, 0)].recv()
+            value = self._to[rank].recv()
         except (EOFError, OSError):
             raise LostError(rank) from None
         if isinstance(value, _Reason):
-            raise ReasonError(value.sentence if self._rank else f"process {rank}: {value.sentence}")
+            raise ReasonError(value.sentence)
         return value
 
 
@@ -106,7 +115,7 @@ class LostError(UserError):
         folder = os.environ.get("PADDLE_LOG_DIR", "the launcher's log folder")
         super().__init__(
             f"process {rank} of this run has ended or cannot be reached (was it killed, or is its memory full?); what "
-            f"it said is in workerlog.{rank} of {folder} on its host; the same command goes on from here"
+            f"it said is in a workerlog file of {folder} on its host; the same command goes on from here"
         )
 
 
@@ -149,7 +158,9 @@ def connect(rank: int, size: int, host: str, store: Any) -> Links:
 
 def _sentence(error: BaseException, rank: int) -> str:
     if isinstance(error, UserError):
-        return str(error)
+        return f"process {rank}: {error}" if rank else str(error)
+    if isinstance(error, KeyboardInterrupt):
+        return f"process {rank} of this run was interrupted; the same command goes on from here"
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
         return f"{error.strerror}; make room, then the same command goes on from here"
     return f"process {rank} of this run has ended by {error!r:.300}; the log of that process says more"

@@ -1,14 +1,17 @@
 """What tests/test_distributed.py has two processes do; what each of them finds goes to files of its own.
 
     python -m paddle.distributed.launch --nproc_per_node 2 tests/distributed_worker.py FOLDER
+    python -m paddle.distributed.launch --nproc_per_node 2 tests/distributed_worker.py END CONFIGURATION
 
-FOLDER holds tree.json, a configuration. Its functions serve the test's own process, too.
+FOLDER holds tree.json, a configuration. END says how a run ends before its time. The functions serve the test's own
+process, too.
 """
 
 import copy
 import hashlib
 import json
 import os
+import signal
 import sys
 import time
 from pathlib import Path
@@ -23,9 +26,9 @@ prepare(threads=1)
 import numpy as np  # noqa: E402
 import paddle  # noqa: E402
 
-from ppfsl import pipeline  # noqa: E402
+from ppfsl import cli, pipeline  # noqa: E402
 from ppfsl.backbones.embedder import build_embedder  # noqa: E402
-from ppfsl.config_file import parse_config  # noqa: E402
+from ppfsl.config_file import load_config, parse_config  # noqa: E402
 from ppfsl.data.class_split import part_images  # noqa: E402
 from ppfsl.distributed import ALONE, World, launched, together  # noqa: E402
 from ppfsl.errors import UserError  # noqa: E402
@@ -46,6 +49,17 @@ def stages(processes: int) -> dict[str, Tree]:
             **sgd,
         },
         "maml": {"objective": {"name": "maml", "episodes_per_batch": share, **EPISODES}, "steps_per_epoch": 2, **sgd},
+        "reptile": {
+            "objective": {"name": "reptile", "episodes_per_batch": share, **EPISODES},
+            "steps_per_epoch": 2,
+            "clip_norm": 0.5,
+            **sgd,
+        },
+        "relation": {
+            "objective": {"name": "relation", "episodes_per_batch": share, **EPISODES},
+            "steps_per_epoch": 2,
+            "epochs": 2,
+        },
         "network": {
             "objective": {"name": "cross_entropy", "batch_size": 9 * share},
             "augmentation": {"crop": "random", "jitter": 0.2},
@@ -177,5 +191,32 @@ def main(folder: Path) -> None:
     (folder / f"found{launched().rank}.json").write_text(json.dumps(found), encoding="utf-8")
 
 
+def end_early(end: str, configuration: Path) -> None:
+    """Train in the way of tools/train.py, until something happens in the middle of the fourth epoch's second step.
+
+    Args:
+        end: "killed": process 1 kills itself, for which process 0 waits; "busy": the same, while process 0 is at work
+            on something long; "interrupted": so are both when the launcher gets Ctrl-C.
+        configuration: with two steps an epoch.
+    """
+    met, really, rank = iter(range(100)), World._means, launched().rank
+
+    def means(*arguments: Any) -> Any:
+        if next(met) == 3 * 3 + 1:  # two steps and an end of every epoch
+            if rank == 1 and end in ("killed", "busy"):
+                os.kill(os.getpid(), signal.SIGKILL)
+            if rank == 0 and end == "interrupted":
+                os.kill(os.getppid(), signal.SIGINT)
+            if end in ("busy", "interrupted"):
+                time.sleep(3600)
+        return really(*arguments)
+
+    World._means = means  # type: ignore[method-assign]
+    cli.run(lambda: (None, pipeline.run(load_config(configuration, []), "tiny"))[0], several=True)
+
+
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    if len(sys.argv) == 3:
+        end_early(sys.argv[1], Path(sys.argv[2]))
+    else:
+        main(Path(sys.argv[1]))

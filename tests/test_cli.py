@@ -1,9 +1,11 @@
 """How command lines end."""
 
+import contextlib
 import re
 
 import pytest
 
+from ppfsl import cli
 from ppfsl.cli import run
 from ppfsl.errors import UserError
 
@@ -46,3 +48,18 @@ def test_chosen_exit_status_passes() -> None:
     with pytest.raises(SystemExit) as caught:
         raising(SystemExit(3))
     assert caught.value.code == 3
+
+
+def test_tools_for_one_process_refuse_several(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PADDLE_TRAINERS_NUM", "2")
+    monkeypatch.setattr(cli, "together", contextlib.nullcontext)
+    monkeypatch.setattr("sys.argv", ["tools/verify.py"])
+    with pytest.raises(SystemExit) as caught:
+        run(lambda: print("worked"))
+    assert caught.value.code == 2
+    sentence = "error: verify.py is for one process; start it without paddle.distributed.launch\n"
+    assert capsys.readouterr() == ("", sentence)
+    run(lambda: print("worked"), several=True)
+    assert capsys.readouterr() == ("worked\n", "")

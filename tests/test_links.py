@@ -123,6 +123,43 @@ def test_who_ends_without_a_word_is_named(three: Three, lost: int) -> None:
         assert not told_first and not told_second
 
 
+@pytest.mark.parametrize("how", ["lost", "mistake"])
+def test_who_is_at_work_can_ask_what_others_have_come_to(three: Three, how: str) -> None:
+    def function(rank: int, own: Links) -> Any:
+        own.exchange(None)
+        assert rank != 1 or own.fallen() is None
+        if rank == 1 and how == "mistake":
+            raise UserError("mend this")
+        if rank == 1:
+            own.close()
+        if rank == 2:
+            own.exchange("a value that came before")
+        while rank == 0 and (error := own.fallen()) is None:
+            time.sleep(0.01)
+        if rank == 0:
+            raise error
+        return "lost"
+
+    (first, told), second, third = three(function)
+    assert type(first) is (LostError if how == "lost" else ReasonError)
+    assert "process 1" in str(first)
+    assert not told
+    assert (second == "lost") == (how == "lost")
+    assert isinstance(third[0], ReasonError)
+
+
+def test_an_interruption_is_called_so(three: Three) -> None:
+    def function(rank: int, own: Links) -> None:
+        if rank == 1:
+            raise KeyboardInterrupt
+        own.exchange(None)
+
+    (first, _), (own, told), _ = three(function)
+    assert str(first) == "process 1 of this run was interrupted; the same command goes on from here"
+    assert isinstance(own, KeyboardInterrupt)
+    assert not told
+
+
 def test_a_bug_is_named_to_the_others_and_is_not_hidden(three: Three) -> None:
     def function(rank: int, own: Links) -> None:
         if rank == 2:
