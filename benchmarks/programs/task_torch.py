@@ -1,12 +1,7 @@
 """Time the same MAML tasks in PyTorch by torch.func.functional_call; prints JSON. Runs without ppfsl."""
 
 import argparse
-import json
 import os
-import resource
-import time
-
-os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
 import torch
@@ -14,8 +9,9 @@ import torch.nn.functional as F
 from torch import nn
 from torch.func import functional_call
 
-from benchmarks.settings import TASK, TASKS
-from benchmarks.step_torch import conv4
+from benchmarks.programs.common import report, step_seconds
+from benchmarks.programs.networks_torch import conv4
+from benchmarks.settings import TASK
 
 
 def main() -> None:
@@ -23,8 +19,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("order", type=int, choices=[1, 2])
     parser.add_argument("steps", type=int)
+    parser.add_argument("--tasks", type=int, required=True)
     arguments = parser.parse_args()
-    torch.set_num_threads(1)
+    torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
     torch.manual_seed(0)
     network = nn.Sequential(conv4(1), nn.Linear(64, TASK.way))
     network.train()
@@ -36,9 +33,8 @@ def main() -> None:
     labels = torch.arange(TASK.way)
     truth = torch.arange(TASK.way).repeat_interleave(TASK.queries // TASK.way)
     own = dict(network.named_parameters())
-    seconds = []
-    for _ in range(TASKS):
-        start = time.perf_counter()
+
+    def learn() -> None:
         weights = own
         for _ in range(arguments.steps):
             loss = F.cross_entropy(functional_call(network, weights, (support,)), labels)
@@ -48,10 +44,9 @@ def main() -> None:
                 for (name, weight), gradient in zip(weights.items(), gradients, strict=True)
             }
         F.cross_entropy(functional_call(network, weights, (queries,)), truth).backward()
-        seconds.append(time.perf_counter() - start)
         network.zero_grad()
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9
-    print(json.dumps({"seconds": min(seconds), "peak_gb": peak}))
+
+    report(milliseconds=1000 * step_seconds(learn, arguments.tasks))
 
 
 if __name__ == "__main__":

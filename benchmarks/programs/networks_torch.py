@@ -1,18 +1,14 @@
-"""Time training steps of the same networks in PyTorch: one process; prints JSON. Runs without ppfsl."""
+"""The benchmarks' networks in PyTorch, with the weights that `networks_paddle` wrote. Runs without ppfsl."""
 
-import argparse
-import json
-import os
-import time
 from typing import Any
-
-os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
 import torch
 from torch import nn
 
-from benchmarks.settings import NETWORKS, STEPS
+from benchmarks.settings import NETWORKS
+
+_MEAN, _DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 def conv4(channels: int) -> nn.Module:
@@ -71,29 +67,29 @@ def mobilenet_v1(channels: int, scale: float) -> nn.Module:
     return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten())
 
 
-def main() -> None:
-    """Forward, backward and an Adam step on random images."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("network", choices=NETWORKS)
-    parser.add_argument("way", choices=["torch"])
-    arguments = parser.parse_args()
-    torch.set_num_threads(1)
-    setting = NETWORKS[arguments.network]
+class Normalized(nn.Module):
+    """A network of images in 0..255, as ppfsl's embedders are."""
+
+    def __init__(self, network: nn.Module, channels: int) -> None:
+        super().__init__()
+        self.network = network
+        for name, values in (("mean", _MEAN), ("deviation", _DEVIATION)):
+            self.register_buffer(name, 255 * torch.tensor(values[:channels]).reshape(1, -1, 1, 1))
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """[N, C, S, S] -> [N, D]."""
+        return self.network((images - self.get_buffer("mean")) / self.get_buffer("deviation"))
+
+
+def build(name: str, weights: str) -> nn.Module:
+    """A network of the benchmarks, with weights from a file: they lie in the order of the layers."""
+    setting = NETWORKS[name]
     builders: dict[str, Any] = {"conv4": conv4, "resnet18": resnet18, "mobilenet_v1": mobilenet_v1}
     network = builders[setting.backbone](setting.channels, **dict(setting.options))
-    optimizer = torch.optim.Adam(network.parameters(), 1e-4)
-    shape = (setting.batch, setting.channels, setting.pixels, setting.pixels)
-    images = torch.from_numpy(np.random.default_rng(0).normal(size=shape).astype(np.float32))
-    seconds = []
-    for _ in range(STEPS):
-        start = time.perf_counter()
-        loss = network(images).square().mean()
-        loss.backward()
-        optimizer.step()
-        optimizer.zero_grad()
-        seconds.append(time.perf_counter() - start)
-    print(json.dumps({"images_per_second": setting.batch / min(seconds)}))
-
-
-if __name__ == "__main__":
-    main()
+    own = {key: tensor for key, tensor in network.state_dict().items() if not key.endswith("num_batches_tracked")}
+    with np.load(weights) as arrays:
+        values = [torch.from_numpy(arrays[key]) for key in arrays.files]
+    if [tuple(tensor.shape) for tensor in own.values()] != [tuple(value.shape) for value in values]:
+        raise SystemExit(f"{name}: the layers are not those of {weights}")
+    network.load_state_dict(dict(zip(own, values, strict=True)), strict=False)
+    return Normalized(network, setting.channels)

@@ -1,0 +1,185 @@
+"""Benchmarks of whole runs: the article's protocol, photographs, start-up, several processes."""
+
+import subprocess
+import sys
+
+from benchmarks.compare import ROOT, Benchmark, Case, Found, Options, Variant, program_environment
+from benchmarks.plans.agreement import same_answers, same_photographs
+from benchmarks.summary import markdown, number
+
+ARTICLE = "the article's loop"
+LOADER = "Paddle's Flowers, DataLoader"
+_MOBILENET = ("backbone.name=mobilenet_v1", "backbone.scale=0.75", "backbone.normalization=signed")
+
+
+def _article(options: Options) -> list[Case] | str:
+    if options.data is None:
+        return "The article's protocol needs the photographs of Flowers102: set PPFSL_DATA."
+    work = (str(options.data), str(options.work))
+    prepare = (Variant("photographs", "flowers_prepare", (*work, "--sizes", "224"), threads=None),)
+    networks = {"resnet18": ("the article's ResNet18", (), options.resnet18_weights)}
+    if options.mobilenet_weights is not None:
+        networks["mobilenet_v1"] = ("MobileNetV1 0.75", _MOBILENET, options.mobilenet_weights)
+    cases = []
+    for title, settings, weights in networks.values():
+        given = [*settings, f"backbone.pretrained={weights or 'none'}"]
+        if options.quick:
+            given += ["data.image_size=224", "pretrain.0.epochs=1", "evaluation.episodes=2"]
+        further = [part for setting in given for part in ("--option", setting)]
+        counted = ("--episodes", "2" if options.quick else "100")
+        loop = (*work, *counted, "--steps", "1" if options.quick else "2", *further)
+        caches = {"new": "ppfsl, from the archive", "decoded": "ppfsl, decoded", "kept": "ppfsl, again"}
+        variants = [
+            Variant(name, "article_ppfsl", (*work, cache, *counted, *further)) for cache, name in caches.items()
+        ]
+        variants.append(Variant(ARTICLE, "article_loop", loop, threads=None, first=("--accuracy",)))
+        note = "" if weights else " (random weights: only the times mean anything)"
+        cases.append(Case(title + note, tuple(variants), prepare))
+    return cases
+
+
+def _photographs(options: Options) -> list[Case] | str:
+    if options.data is None:
+        return "The epoch of photographs needs Flowers102: set PPFSL_DATA."
+    work = (str(options.data), str(options.work))
+    some = ("--batches", "2") if options.quick else ()
+    sample = ("--batches", "2" if options.quick else "12")
+    variants = (
+        Variant("ppfsl", "photographs_ppfsl", (*work, *some)),
+        Variant(LOADER, "photographs_paddle", (work[1], "--workers", "0", *sample)),
+        Variant(f"{LOADER}, 2 workers", "photographs_paddle", (work[1], "--workers", "2", *sample)),
+    )
+    return [Case("84 px", variants, (Variant("photographs", "flowers_prepare", work, threads=None),), same_photographs)]
+
+
+def _startup(options: Options) -> list[Case]:
+    times = ("--times", "1" if options.quick else "5")
+
+    def row(name: str, *command: str) -> Variant:
+        return Variant(name, "startup", (*times, *command))
+
+    imports = {"numpy": "numpy", "pydantic": "ppfsl.config", "Paddle": "paddle", "all of ppfsl": "ppfsl.pipeline"}
+    tools = ["train", *(["predict"] if (ROOT / "tools" / "predict.py").exists() else [])]
+    variants = [
+        row("Python alone", "-c", "print(1)"),
+        *(row(f"tools/{tool}.py --help", f"tools/{tool}.py", "--help") for tool in tools),
+        *(row(f"import of {name}", "-c", f"import {module}; print(1)") for name, module in imports.items()),
+    ]
+    return [Case("to the first output", tuple(variants))]
+
+
+def slowest_imports(stderr: str, count: int) -> list[tuple[str, float]]:
+    """The packages that took most of an import's own time, and their milliseconds, from `-X importtime`'s report."""
+    own: dict[str, float] = {}
+    for line in stderr.splitlines():
+        fields = line.removeprefix("import time:").split("|")
+        if line.startswith("import time:") and len(fields) == 3 and fields[0].strip().isdigit():
+            package = fields[2].strip().split(".")[0]
+            own[package] = own.get(package, 0.0) + int(fields[0]) / 1000
+    return sorted(own.items(), key=lambda item: -item[1])[:count]
+
+
+def _startup_split(options: Options, found: Found) -> list[str]:
+    notes = []
+    for title, command in (
+        ("tools/train.py --help", ["tools/train.py", "--help"]),
+        ("import ppfsl.pipeline", ["-c", "import ppfsl.pipeline"]),
+    ):
+        done = subprocess.run(
+            [sys.executable, "-X", "importtime", *command],
+            capture_output=True,
+            text=True,
+            cwd=ROOT,
+            env=program_environment(1),
+            check=False,
+        )
+        rows = [[name, number(milliseconds)] for name, milliseconds in slowest_imports(done.stderr, 8)]
+        notes.append(f"Where `{title}` spends its imports (`-X importtime`, which itself takes time):\n")
+        notes.append(markdown(["package", "own time, ms"], rows))
+    return notes
+
+
+def _processes(options: Options) -> list[Case]:
+    cases = []
+    for work, title in (
+        ("pretraining", "pretraining, ResNet18, 32 px"),
+        ("evaluation", "fine-tuned heads, 1000 episodes"),
+    ):
+        common = ("--cache", str(options.work / "cache"), *(["--quick"] if options.quick else []))
+        variants = (
+            Variant("1 process", "distributed", (work, "1", *common)),
+            Variant(f"{options.nproc} processes", "distributed", (work, str(options.nproc), *common), may_fail=True),
+        )
+        queries = 2 * 10 if options.quick else 5 * 10
+        agree = same_answers(queries, (("1 process", f"{options.nproc} processes"),), 0.0)
+        cases.append(Case(title, variants, agree=agree if work == "evaluation" else None))
+    return cases
+
+
+PROTOCOL = Benchmark(
+    name="article",
+    title="The article's protocol on Flowers102",
+    remark=(
+        "configs/flowers102/article.yaml from the command to the report, against the article's loop written plainly "
+        "from its description, in Paddle's eager mode with its default threads. The loop is timed on a sample of its "
+        "steps and extrapolated: hours otherwise. Accuracies: of the fine-tuned head on the first 100 episodes, the "
+        "same for both, and on the one support set; the loop's come from features that are computed once, which "
+        "changes nothing in them, its projection starts and its triples are drawn otherwise."
+    ),
+    key="seconds",
+    unit="seconds",
+    better="less",
+    against=(ARTICLE,),
+    columns=(
+        ("accuracy", "accuracy"),
+        ("support_set", "right on the support set"),
+        ("timed", "timed"),
+        ("peak_gb", "peak memory, GB"),
+    ),
+    cases=_article,
+)
+
+PHOTOGRAPHS = Benchmark(
+    name="photographs",
+    title="An epoch of augmented photographs",
+    remark=(
+        "6149 photographs of Flowers102 as batches of 64 at 84 px: random window, flip, jitter; no network. The "
+        "DataLoader is timed on a sample, as the table says, after batches that fill its queues. ppfsl reads its "
+        "decoded table; that is written once. The pixels have the same mean and deviation."
+    ),
+    key="seconds_per_epoch",
+    unit="seconds an epoch",
+    better="less",
+    against=(LOADER, f"{LOADER}, 2 workers"),
+    columns=(("timed", "photographs timed"), ("peak_gb", "peak memory, GB")),
+    cases=_photographs,
+)
+
+STARTUP = Benchmark(
+    name="startup",
+    title="Start-up",
+    remark="Seconds until a command writes its first character, files in memory.",
+    key="seconds",
+    unit="seconds",
+    better="less",
+    against=(),
+    columns=(),
+    cases=_startup,
+    after=_startup_split,
+)
+
+PROCESSES = Benchmark(
+    name="processes",
+    title="Several processes against one",
+    remark=(
+        "tools/train.py alone, and under paddle.distributed.launch with gloo, a thread each. Seconds of an epoch, or "
+        "of 1000 episodes of fine-tuned heads: two commands of different length, subtracted. Episodes have the same "
+        "answers in one process as in several."
+    ),
+    key="seconds",
+    unit="seconds",
+    better="less",
+    against=("1 process",),
+    columns=(("whole_command", "longer command, s"), ("accuracy", "accuracy")),
+    cases=_processes,
+)
