@@ -65,7 +65,7 @@ class Variant:
 
 @dataclass(frozen=True)
 class Case:
-    """Variants of one size of the work; `agree` raises Disagreement where their outputs differ."""
+    """Variants of one size of the work; `agree` raises DisagreementError where their outputs differ."""
 
     name: str
     variants: tuple[Variant, ...]
@@ -102,7 +102,7 @@ class Benchmark:
     after: Callable[[Options, "Found"], list[str]] | None = None
 
 
-class Disagreement(Exception):
+class DisagreementError(Exception):
     """Variants do not do the same work."""
 
 
@@ -125,7 +125,7 @@ def compare(benchmark: Benchmark, options: Options, rounds: int, say: Callable[[
     """Run all cases of a benchmark.
 
     Raises:
-        Disagreement: when variants do not do the same work.
+        DisagreementError: when variants do not do the same work.
         ProgramError: when a program fails.
     """
     found = Found()

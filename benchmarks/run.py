@@ -19,7 +19,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from benchmarks.compare import ROOT, Disagreement, Options, ProgramError, compare, table
+from benchmarks.compare import ROOT, DisagreementError, Options, ProgramError, compare, table
 from benchmarks.machine import in_words, machine
 from benchmarks.plans import BENCHMARKS
 
@@ -36,7 +36,7 @@ def main() -> None:
         for name in chosen:
             try:
                 section = _section(name, options, rounds)
-            except (Disagreement, ProgramError) as error:
+            except (DisagreementError, ProgramError) as error:
                 raise SystemExit(f"{name}: {error}") from None
             print(section["markdown"], flush=True)
             write(options.output, name, section)
@@ -76,9 +76,9 @@ def write(folder: Path, name: str, section: dict[str, Any]) -> None:
     sections = {key: value for key, value in {**sections, name: section}.items() if key in BENCHMARKS}
     path.write_text(json.dumps(sections, indent=1) + "\n", encoding="utf-8")
     head = (
-        "# Measurements\n\nWritten by `python -m benchmarks.run`. Medians over rounds in which the variants take turns, "
-        "a process each, with the least and the greatest; ratios are taken round by round. One thread unless a row "
-        "says otherwise.\n"
+        "# Measurements\n\nWritten by `python -m benchmarks.run`. Medians over rounds in which the variants take "
+        "turns, a process each, with the least and the greatest; ratios are taken round by round. One thread unless "
+        "a row says otherwise.\n"
     )
     parts = [sections[key]["markdown"] for key in BENCHMARKS if key in sections]
     (folder / "results.md").write_text("\n".join([head, *parts]), encoding="utf-8")

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.compare import Disagreement
+from benchmarks.compare import DisagreementError
 
 Check = Callable[[Mapping[str, Any]], None]
 
@@ -17,10 +17,10 @@ def close(tolerance: float) -> Check:
         (first, expected), *others = ((name, np.asarray(value)) for name, value in outputs.items() if value is not None)
         for name, value in others:
             if value.shape != expected.shape:
-                raise Disagreement(f"{name} gives {value.shape} numbers, {first} {expected.shape}")
+                raise DisagreementError(f"{name} gives {value.shape} numbers, {first} {expected.shape}")
             difference = float(np.abs(value - expected).max() / max(np.abs(expected).max(), 1e-12))
             if not difference <= tolerance:
-                raise Disagreement(f"{name} differs from {first} by {difference:.1e}, more than {tolerance:.0e}")
+                raise DisagreementError(f"{name} differs from {first} by {difference:.1e}, more than {tolerance:.0e}")
 
     return check
 
@@ -43,7 +43,7 @@ def same_answers(queries: int, groups: tuple[tuple[str, ...], ...], allowed: flo
             for name in others:
                 difference = np.abs(present[name][:count] - present[first][:count]).sum() / (count * queries)
                 if not difference <= allowed:
-                    raise Disagreement(f"{name} answers {difference:.2%} of the queries otherwise than {first}")
+                    raise DisagreementError(f"{name} answers {difference:.2%} of the queries otherwise than {first}")
 
     return check
 
@@ -53,6 +53,8 @@ def same_photographs(outputs: Mapping[str, Any]) -> None:
     (first, expected), *others = outputs.items()
     for name, found in others:
         if (found["shape"], found["images"]) != (expected["shape"], expected["images"]):
-            raise Disagreement(f"{name} makes batches {found['shape']} of {found['images']} images, not as {first}")
+            raise DisagreementError(
+                f"{name} makes batches {found['shape']} of {found['images']} images, not as {first}"
+            )
         if not np.allclose(found["mean_and_deviation"], expected["mean_and_deviation"], atol=0.03):
-            raise Disagreement(f"the pixels of {name} have another mean or deviation than those of {first}")
+            raise DisagreementError(f"the pixels of {name} have another mean or deviation than those of {first}")

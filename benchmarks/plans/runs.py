@@ -17,11 +17,11 @@ def _article(options: Options) -> list[Case] | str:
         return "The article's protocol needs the photographs of Flowers102: set PPFSL_DATA."
     work = (str(options.data), str(options.work))
     prepare = (Variant("photographs", "flowers_prepare", (*work, "--sizes", "224"), threads=None),)
-    networks = {"resnet18": ("the article's ResNet18", (), options.resnet18_weights)}
+    networks: list[tuple[str, tuple[str, ...], str | None]] = [("the article's ResNet18", (), options.resnet18_weights)]
     if options.mobilenet_weights is not None:
-        networks["mobilenet_v1"] = ("MobileNetV1 0.75", _MOBILENET, options.mobilenet_weights)
+        networks.append(("MobileNetV1 0.75", _MOBILENET, options.mobilenet_weights))
     cases = []
-    for title, settings, weights in networks.values():
+    for title, settings, weights in networks:
         given = [*settings, f"backbone.pretrained={weights or 'none'}"]
         if options.quick:
             given += ["data.image_size=224", "pretrain.0.epochs=1", "evaluation.episodes=2"]

@@ -25,7 +25,7 @@ from paddle.vision.datasets import Flowers
 from benchmarks.programs.article_ppfsl import CONFIG
 from benchmarks.programs.common import report
 from benchmarks.programs.flowers_prepare import flowers_files
-from benchmarks.programs.heads_loop import fine_tuned, right_queries
+from benchmarks.programs.heads_loop import Head, fine_tuned, right_queries
 from ppfsl.backbones.embedder import Embedder, build_embedder
 from ppfsl.backbones.weights import load_pretrained
 from ppfsl.config import Config
@@ -96,7 +96,7 @@ class Loop:
         """One step as the article takes it: the support set goes through the network anew."""
         self.head(self.embed(support), labels, steps=1)
 
-    def head(self, embedded: paddle.Tensor, labels: paddle.Tensor, steps: int) -> tuple:
+    def head(self, embedded: paddle.Tensor, labels: paddle.Tensor, steps: int) -> Head:
         """Weight and bias after so many steps."""
         wanted: Any = next(one for one in self.config.adaptations if one.name == "finetune")
         head = {"steps": steps, "lr": wanted.optimizer.lr, "scale": wanted.scale}
@@ -155,7 +155,7 @@ def accuracies(config: Config, embedder: Embedder, options: argparse.Namespace) 
         own, truth = (np.repeat(np.arange(way), count) for count in (shot, episode.query.shape[1]))
         embedded = loop.embed(features[episode.support.ravel()])
         head = loop.head(embedded, paddle.to_tensor(own), finetune.steps)
-        return right_queries(loop.embed(features[episode.query.ravel()]), truth, *head, finetune.scale)
+        return right_queries(loop.embed(features[episode.query.ravel()]), truth, head, finetune.scale)
 
     drawn = episode_sampler(config, data, config.evaluation.shot[0]).take(options.episodes)
     found = [right(episode) for episode in drawn]

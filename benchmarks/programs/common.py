@@ -82,14 +82,14 @@ def rate_and_setup(embed: Callable[[int], Any], batch: int, batches: int) -> tup
         batches: by which the two calls differ.
     """
     embed(batch)
-    small, large = (_seconds(lambda count=count: embed(count)) for count in (batch, batch * (1 + batches)))
+    small, large = (_seconds(embed, count) for count in (batch, batch * (1 + batches)))
     rate = batch * batches / max(large - small, 1e-9)
     return rate, max(small - batch / rate, 0.0)
 
 
-def _seconds(call: Callable[[], Any]) -> float:
+def _seconds(call: Callable[[int], Any], count: int) -> float:
     start = time.perf_counter()
-    call()
+    call(count)
     return time.perf_counter() - start
 
 

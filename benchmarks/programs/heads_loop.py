@@ -10,9 +10,12 @@ import paddle.nn.functional as F
 from benchmarks.programs.common import report
 from benchmarks.settings import HEAD
 
+Head = tuple[paddle.Tensor, paddle.Tensor]
+"""Weight [D, way] and bias [way] of a cosine classifier."""
 
-def fine_tuned(support: paddle.Tensor, labels: paddle.Tensor, way: int, entropy: bool, head: dict[str, float]) -> tuple:
-    """Weight [D, way] and bias [way] of a cosine classifier that starts at the class means.
+
+def fine_tuned(support: paddle.Tensor, labels: paddle.Tensor, way: int, entropy: bool, head: dict[str, float]) -> Head:
+    """A cosine classifier that starts at the class means.
 
     Args:
         support: [S, D], of length one.
@@ -37,10 +40,9 @@ def fine_tuned(support: paddle.Tensor, labels: paddle.Tensor, way: int, entropy:
     return weight.detach(), bias.detach()
 
 
-def right_queries(
-    query: paddle.Tensor, truth: np.ndarray, weight: paddle.Tensor, bias: paddle.Tensor, scale: float
-) -> int:
+def right_queries(query: paddle.Tensor, truth: np.ndarray, head: Head, scale: float) -> int:
     """How many of the queries [Q, D], of length one, get their true label (int64 [Q])."""
+    weight, bias = head
     logits = scale * (query @ F.normalize(weight, axis=0)) + bias
     return int((logits.argmax(-1).numpy() == truth).sum())
 
@@ -63,7 +65,7 @@ def main() -> None:
         for support, query in zip(supports[:count], queries[:count], strict=True):
             inputs = paddle.to_tensor(features[support.ravel()])
             head = fine_tuned(inputs, labels, way, arguments.entropy == "support", HEAD._asdict())
-            right.append(right_queries(paddle.to_tensor(features[query.ravel()]), truth, *head, HEAD.scale))
+            right.append(right_queries(paddle.to_tensor(features[query.ravel()]), truth, head, HEAD.scale))
         return right
 
     run(1)
