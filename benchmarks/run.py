@@ -33,6 +33,7 @@ def main() -> None:
         options.output.mkdir(parents=True, exist_ok=True)
         options.work.mkdir(parents=True, exist_ok=True)
         rounds = 1 if arguments.quick else arguments.rounds
+        print(estimate(chosen, rounds, options.quick), file=sys.stderr, flush=True)
         for name in chosen:
             try:
                 section = _section(name, options, rounds)
@@ -41,6 +42,15 @@ def main() -> None:
             print(section["markdown"], flush=True)
             write(options.output, name, section)
     print(f"written: {options.output / 'results.md'}, {options.output / 'results.json'}", file=sys.stderr)
+
+
+def estimate(chosen: list[str], rounds: int, quick: bool) -> str:
+    """How long the chosen benchmarks take, in words."""
+    if quick:
+        return "a quick run: a minute or two for each benchmark"
+    minutes = {name: BENCHMARKS[name].minutes * rounds / 5 for name in chosen}
+    parts = ", ".join(f"{name} {one:.1f}" for name, one in minutes.items())
+    return f"minutes on two quiet cores: {parts}; together {sum(minutes.values()):.0f}"
 
 
 def _section(name: str, options: Options, rounds: int) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 import pytest
 
 from benchmarks.compare import DisagreementError
-from benchmarks.plans.agreement import close, same_answers, same_photographs
+from benchmarks.plans.agreement import close, close_within, same_answers, same_photographs
 
 
 def test_numbers_may_differ_by_the_tolerance_of_the_largest() -> None:
@@ -23,6 +23,13 @@ def test_numbers_that_are_none_do_not_agree() -> None:
 def test_another_shape_does_not_agree() -> None:
     with pytest.raises(DisagreementError, match="numbers"):
         close(1e-2)({"one": [1.0, 1.0], "other": [1.0]})
+
+
+def test_numbers_are_compared_within_their_group() -> None:
+    check = close_within((("a", "b", "absent"), ("c", "d"), ("none",)), 1e-2)
+    check({"a": [1.0], "b": [1.0], "c": [5.0], "d": [5.0]})
+    with pytest.raises(DisagreementError, match="d differs from c"):
+        check({"a": [1.0], "b": [1.0], "c": [5.0], "d": [6.0]})
 
 
 GROUPS = (("a", "b"), ("c", "d"))

@@ -1,6 +1,5 @@
 """Rounds, agreement, what is left out, and the table that comes of it."""
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +28,15 @@ PEER = Variant("peer", "p", peer=True)
 
 def benchmark(*variants: Variant, **settings: Any) -> Benchmark:
     case = Case("case", variants or (ONE, OTHER), settings.pop("prepare", ()), settings.pop("agree", None))
-    given = {"name": "b", "title": "", "remark": "", "key": "seconds", "unit": "seconds", "better": "less"}
+    given = {
+        "name": "b",
+        "title": "",
+        "remark": "",
+        "key": "seconds",
+        "unit": "seconds",
+        "better": "less",
+        "minutes": 0,
+    }
     return Benchmark(**{**given, "against": ("one",), "cases": lambda _: [case], **settings})
 
 
@@ -55,6 +62,11 @@ def quiet(line: str) -> None:
 def test_variants_take_turns_and_preparation_comes_once(calls: list[str]) -> None:
     compare(benchmark(prepare=(Variant("before", "p"),)), OPTIONS, 2, quiet)
     assert calls == ["before", "one --more", "other", "one", "other"]
+
+
+def test_a_case_may_want_fewer_rounds(calls: list[str]) -> None:
+    compare(benchmark(cases=lambda _: [Case("case", (OTHER,), rounds=1)]), OPTIONS, 3, quiet)
+    assert calls == ["other"]
 
 
 def test_every_round_is_kept_and_outputs_are_not(calls: list[str]) -> None:
@@ -139,5 +151,3 @@ def test_a_program_that_fails_is_told_with_its_last_line() -> None:
     with pytest.raises(ProgramError) as raised:
         run_program(Variant("none", "no_such_program"), OPTIONS)
     assert "no_such_program" in raised.value.last_line
-
-
