@@ -2,6 +2,8 @@
 
 from typing import NamedTuple
 
+import numpy as np
+
 
 class Setting(NamedTuple):
     """A network and a batch of images."""
@@ -10,17 +12,15 @@ class Setting(NamedTuple):
     pixels: int
     channels: int
     batch: int
-    options: tuple[tuple[str, float], ...] = ()
 
 
 NETWORKS = {
     "conv4-28": Setting("conv4", 28, 1, 360),
-    "conv4-84": Setting("conv4", 84, 3, 64),
     "resnet18-84": Setting("resnet18", 84, 3, 64),
-    "resnet18-224": Setting("resnet18", 224, 3, 16),
-    "mobilenet_v1-128": Setting("mobilenet_v1", 128, 3, 32, (("scale", 0.75),)),
+    "resnet18-224": Setting("resnet18", 224, 3, 8),
 }
-TRAINED = ("conv4-28", "conv4-84", "resnet18-84", "mobilenet_v1-128")
+TRAINED = ("conv4-28", "resnet18-84")
+PRETRAINED = "resnet18-84"
 EMBEDDED = ("resnet18-84", "resnet18-224")
 
 LEARNING_RATE = 1e-4
@@ -35,6 +35,12 @@ class TaskSetting(NamedTuple):
 
 
 TASK = TaskSetting()
+
+
+def task_images() -> list[np.ndarray]:
+    """The support images and the queries of a task: float32 [N, 1, 28, 28], 0..255."""
+    chance = np.random.default_rng(0)
+    return [chance.integers(0, 256, (count, 1, 28, 28)).astype(np.float32) for count in (TASK.way, TASK.queries)]
 
 
 class EpisodeSetting(NamedTuple):

@@ -5,6 +5,7 @@ import statistics
 import threading
 import time
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -70,27 +71,46 @@ def step_seconds(step: Callable[[], None], count: int) -> float:
     return statistics.median(seconds)
 
 
-def rate_and_setup(embed: Callable[[int], Any], batch: int, batches: int) -> tuple[float, float]:
-    """Images per second once it runs, and the seconds that a call takes beside that.
+class Watched:
+    """Images that note when a batch of them is taken.
 
-    A call with one batch and one with more differ by what the batches take, whatever a call sets up first. The first
-    call of all is not counted.
+    Attributes:
+        images: [N, ...].
+        taken: seconds of a clock.
+    """
+
+    def __init__(self, images: Any) -> None:
+        self.images = images
+        self.taken: list[float] = []
+
+    def __getitem__(self, rows: Any) -> Any:
+        self.taken.append(time.perf_counter())
+        return self.images[rows]
+
+
+def rate_and_setup(embed: Callable[[Any, int], Any], images: Any, batch: int) -> tuple[float, float, Any]:
+    """Images per second once it runs, the seconds that the first call takes beside that, and what the second one gave.
+
+    The first call has one batch. The rate is that of the median time from one batch to the next in the second call.
 
     Args:
-        embed: of so many images.
+        embed: of the first images, so many, taken from the given ones in batches.
+        images: [N, ...], whole batches, two at least.
         batch: images at a time.
-        batches: by which the two calls differ.
     """
-    embed(batch)
-    small, large = (_seconds(embed, count) for count in (batch, batch * (1 + batches)))
-    rate = batch * batches / max(large - small, 1e-9)
-    return rate, max(small - batch / rate, 0.0)
-
-
-def _seconds(call: Callable[[int], Any], count: int) -> float:
     start = time.perf_counter()
-    call(count)
-    return time.perf_counter() - start
+    embed(images, batch)
+    first = time.perf_counter() - start
+    watched = Watched(images)
+    embedded = embed(watched, len(images))
+    each = statistics.median(after - before for before, after in pairwise(watched.taken))
+    return batch / each, max(first - each, 0.0), embedded
+
+
+def median_of(call: Callable[[], tuple[float, Any]], repeats: int) -> tuple[float, Any]:
+    """The median of the seconds that so many calls tell, and what the last one gave."""
+    told = [call() for _ in range(repeats)]
+    return statistics.median(seconds for seconds, _ in told), told[-1][1]
 
 
 def rounded(values: Sequence[float], digits: int = 6) -> list[float]:

@@ -12,9 +12,7 @@ from ppfsl.backbones.embedder import Architecture, Embedder, build_embedder
 def build(name: str) -> Embedder:
     """A network of the benchmarks, with running statistics that are not those of a new network."""
     setting = NETWORKS[name]
-    embedder = build_embedder(
-        Architecture(setting.backbone, setting.pixels, setting.channels, options=setting.options), 0
-    )
+    embedder = build_embedder(Architecture(setting.backbone, setting.pixels, setting.channels), 0)
     chance = np.random.default_rng(0)
     for key, tensor in embedder.state_dict().items():
         if key.endswith(("._mean", "._variance")):

@@ -1,7 +1,5 @@
 """The benchmarks' networks in PyTorch, with the weights that `networks_paddle` wrote. Runs without ppfsl."""
 
-from typing import Any
-
 import numpy as np
 import torch
 from torch import nn
@@ -48,25 +46,6 @@ def resnet18(channels: int) -> nn.Module:
     return nn.Sequential(*stem, *(Residual(*width) for width in widths), nn.AdaptiveAvgPool2d(1), nn.Flatten())
 
 
-def mobilenet_v1(channels: int, scale: float) -> nn.Module:
-    """Depthwise and pointwise convolutions."""
-
-    def width(full: int) -> int:
-        return int(full * scale)
-
-    def block(before: int, after: int, kernel: int, stride: int, groups: int) -> list[nn.Module]:
-        convolution = nn.Conv2d(before, after, kernel, stride, kernel // 2, groups=groups, bias=False)
-        return [convolution, nn.BatchNorm2d(after), nn.ReLU()]
-
-    layers = block(channels, width(32), 3, 2, 1)
-    plan = [(32, 64, 1), (64, 128, 2), (128, 128, 1), (128, 256, 2), (256, 256, 1), (256, 512, 2)]
-    plan += [(512, 512, 1)] * 5 + [(512, 1024, 2), (1024, 1024, 1)]
-    for before, after, stride in plan:
-        layers += block(width(before), width(before), 3, stride, width(before))
-        layers += block(width(before), width(after), 1, 1, 1)
-    return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten())
-
-
 class Normalized(nn.Module):
     """A network of images in 0..255, as ppfsl's embedders are."""
 
@@ -84,12 +63,16 @@ class Normalized(nn.Module):
 def build(name: str, weights: str) -> nn.Module:
     """A network of the benchmarks, with weights from a file: they lie in the order of the layers."""
     setting = NETWORKS[name]
-    builders: dict[str, Any] = {"conv4": conv4, "resnet18": resnet18, "mobilenet_v1": mobilenet_v1}
-    network = builders[setting.backbone](setting.channels, **dict(setting.options))
+    network = {"conv4": conv4, "resnet18": resnet18}[setting.backbone](setting.channels)
+    load(network, weights)
+    return Normalized(network, setting.channels)
+
+
+def load(network: nn.Module, path: str) -> None:
+    """Put a file's arrays into a network, in the order of the layers."""
     own = {key: tensor for key, tensor in network.state_dict().items() if not key.endswith("num_batches_tracked")}
-    with np.load(weights) as arrays:
+    with np.load(path) as arrays:
         values = [torch.from_numpy(arrays[key]) for key in arrays.files]
     if [tuple(tensor.shape) for tensor in own.values()] != [tuple(value.shape) for value in values]:
-        raise SystemExit(f"{name}: the layers are not those of {weights}")
+        raise SystemExit(f"the layers are not those of {path}")
     network.load_state_dict(dict(zip(own, values, strict=True)), strict=False)
-    return Normalized(network, setting.channels)

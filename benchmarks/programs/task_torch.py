@@ -1,17 +1,17 @@
 """Time the same MAML tasks in PyTorch by torch.func.functional_call; prints JSON. Runs without ppfsl."""
 
 import argparse
+import math
 import os
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import nn
 from torch.func import functional_call
 
 from benchmarks.programs.common import report, step_seconds
-from benchmarks.programs.networks_torch import conv4
-from benchmarks.settings import TASK
+from benchmarks.programs.networks_torch import Normalized, conv4, load
+from benchmarks.settings import TASK, task_images
 
 
 def main() -> None:
@@ -20,21 +20,18 @@ def main() -> None:
     parser.add_argument("order", type=int, choices=[1, 2])
     parser.add_argument("steps", type=int)
     parser.add_argument("--tasks", type=int, required=True)
+    parser.add_argument("--weights", required=True, help="what `task_paddle --save` wrote")
     arguments = parser.parse_args()
     torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
-    torch.manual_seed(0)
-    network = nn.Sequential(conv4(1), nn.Linear(64, TASK.way))
+    network = Normalized(nn.Sequential(conv4(1), nn.Linear(64, TASK.way)), 1)
+    load(network.network, arguments.weights)
     network.train()
-    chance = np.random.default_rng(0)
-    support, queries = (
-        torch.from_numpy(chance.normal(size=(count, 1, 28, 28)).astype(np.float32))
-        for count in (TASK.way, TASK.queries)
-    )
+    support, queries = (torch.from_numpy(images) for images in task_images())
     labels = torch.arange(TASK.way)
     truth = torch.arange(TASK.way).repeat_interleave(TASK.queries // TASK.way)
     own = dict(network.named_parameters())
 
-    def learn() -> None:
+    def learn() -> float:
         weights = own
         for _ in range(arguments.steps):
             loss = F.cross_entropy(functional_call(network, weights, (support,)), labels)
@@ -43,10 +40,18 @@ def main() -> None:
                 name: weight - TASK.inner_lr * gradient
                 for (name, weight), gradient in zip(weights.items(), gradients, strict=True)
             }
-        F.cross_entropy(functional_call(network, weights, (queries,)), truth).backward()
+        loss = F.cross_entropy(functional_call(network, weights, (queries,)), truth)
+        loss.backward()
+        return loss.item()
+
+    def step() -> None:
+        learn()
         network.zero_grad()
 
-    report(milliseconds=1000 * step_seconds(learn, arguments.tasks))
+    seconds = step_seconds(step, arguments.tasks)
+    loss = learn()
+    length = math.sqrt(sum(float(weight.grad.square().sum()) for weight in own.values() if weight.grad is not None))
+    report(milliseconds=1000 * seconds, outputs=[loss, length])
 
 
 if __name__ == "__main__":
