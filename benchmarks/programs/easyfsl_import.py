@@ -17,7 +17,7 @@ if Sampler.__init__ is object.__init__:
     def _without_data_source(self: Any, data_source: Any = None) -> None:
         """Nothing is to be done."""
 
-    Sampler.__init__ = _without_data_source  # type: ignore[method-assign]
+    Sampler.__init__ = _without_data_source
 
 from easyfsl.datasets import FeaturesDataset
 from easyfsl.methods import FewShotClassifier, Finetune, PrototypicalNetworks, SimpleShot

@@ -28,26 +28,29 @@ def main() -> None:
     parser.add_argument("file")
     parser.add_argument("method", choices=["prototypical", "simple_shot", "finetune"])
     parser.add_argument("--draw", action="store_true", help="by easyfsl's sampler, loader and evaluation")
+    parser.add_argument("--sample", type=int, default=None, help="so many of the episodes")
     arguments = parser.parse_args()
     torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
     with np.load(arguments.file) as drawn:
         features, labels = torch.from_numpy(drawn["features"]), drawn["labels"].tolist()
-        supports, queries = drawn["support"], drawn["query"]
+        supports, queries = drawn["support"][: arguments.sample], drawn["query"][: arguments.sample]
+        timed = f"{len(supports)} of {len(drawn['support'])}" if arguments.sample else str(len(supports))
     methods: dict[str, FewShotClassifier] = {
         "prototypical": PrototypicalNetworks(),
         "simple_shot": SimpleShot(),
         "finetune": Finetune(fine_tuning_steps=HEAD.steps, fine_tuning_lr=HEAD.lr, temperature=HEAD.scale),
     }
-    model = methods[arguments.method].eval()
-    if arguments.draw:
-        _with_its_own_sampler(model, features, labels, len(supports))
-        return
+    model, count = methods[arguments.method].eval(), len(supports)
     run(model, features, supports[:20], queries[:20])
+    if arguments.draw:
+        seconds, accuracy = with_its_own_sampler(model, features, labels, count)
+        report(episodes_per_second=count / seconds, accuracy=accuracy, timed=str(count))
+        return
     start = time.perf_counter()
     right = run(model, features, supports, queries)
     seconds = time.perf_counter() - start
     accuracy = sum(right) / queries.size
-    report(episodes_per_second=len(supports) / seconds, accuracy=accuracy, timed=str(len(supports)), outputs=right)
+    report(episodes_per_second=count / seconds, accuracy=accuracy, timed=timed, outputs=right)
 
 
 @torch.no_grad()
@@ -63,7 +66,10 @@ def run(model: FewShotClassifier, features: torch.Tensor, supports: np.ndarray, 
     return right
 
 
-def _with_its_own_sampler(model: FewShotClassifier, features: torch.Tensor, labels: list[int], count: int) -> None:
+def with_its_own_sampler(
+    model: FewShotClassifier, features: torch.Tensor, labels: list[int], count: int
+) -> tuple[float, float]:
+    """Seconds and accuracy of so many episodes as easyfsl draws and evaluates them."""
     random.seed(0)
     dataset = FeaturesDataset(labels, features, [str(label) for label in sorted(set(labels))])
     size = EPISODES
@@ -71,8 +77,7 @@ def _with_its_own_sampler(model: FewShotClassifier, features: torch.Tensor, labe
     sampler = TaskSampler(dataset, size.way, size.shot, size.query, count)
     loader = DataLoader(dataset, batch_sampler=sampler, collate_fn=sampler.episodic_collate_fn)
     accuracy = evaluate(model, loader, device="cpu", use_tqdm=False)
-    seconds = time.perf_counter() - start
-    report(episodes_per_second=count / seconds, accuracy=accuracy, timed=str(count))
+    return time.perf_counter() - start, accuracy
 
 
 if __name__ == "__main__":
