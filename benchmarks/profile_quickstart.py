@@ -75,13 +75,14 @@ def main() -> None:
     arguments = parser.parse_args()
     from ppfsl.config_file import config_name, load_config
     from ppfsl.runtime import prepare
+    from ppfsl.threads import choose_threads
 
     with tempfile.TemporaryDirectory(prefix="ppfsl-profile-") as folder:
         config = load_config(arguments.config, [*arguments.override, f"output_dir={folder}/run"])
-        prepare(config.threads)
         profiler = cProfile.Profile()
         start, processor = time.perf_counter(), os.times()
         profiler.enable()
+        prepare(choose_threads(config.threads))
         from ppfsl import pipeline
 
         pipeline.run(config, config_name(arguments.config))

@@ -33,16 +33,26 @@ from ppfsl.config_file import load_config
 from ppfsl.pipeline import architecture_of
 
 
-def photographs(work: Path, mode: str, classes: range, size: int) -> dict[int, np.ndarray]:
-    """label -> float32 [N, 3, size, size], 0..255: "train" is the official test list, "test" the training list."""
+def photographs(work: Path, mode: str, classes: range, size: int, most: int) -> tuple[dict[int, np.ndarray], float]:
+    """label -> float32 [N, 3, size, size], 0..255, and the share of the classes' photographs that these are.
+
+    Args:
+        work: where `flowers_prepare` has put the archive.
+        mode: "train" is the official test list, "test" the training list.
+        classes: labels.
+        size: side in pixels.
+        most: photographs of a class.
+    """
     changes = T.Compose([T.Resize(size), T.CenterCrop(size)])
     dataset = Flowers(*flowers_files(work), mode=mode, transform=changes)
     labels = dataset.labels[np.asarray(dataset.indexes) - 1]
     found: dict[int, list[np.ndarray]] = {label: [] for label in classes}
-    for place in np.flatnonzero(np.isin(labels, list(classes))):
-        image, label = dataset[int(place)]
-        found[int(label[0])].append(np.asarray(image, dtype=np.float32).transpose(2, 0, 1))
-    return {label: np.stack(images) for label, images in found.items()}
+    places = np.flatnonzero(np.isin(labels, list(classes)))
+    for place in places:
+        if len(found[int(labels[place])]) < most:
+            image, label = dataset[int(place)]
+            found[int(label[0])].append(np.asarray(image, dtype=np.float32).transpose(2, 0, 1))
+    return {label: np.stack(images) for label, images in found.items()}, sum(map(len, found.values())) / len(places)
 
 
 @dataclass
@@ -108,9 +118,9 @@ def timed(loop: Loop, work: Path, size: int, steps: int) -> dict[str, float]:
     config, way = loop.config, loop.config.evaluation.way
     shot, query = config.evaluation.shot[0], config.evaluation.query
     start = time.perf_counter()
-    loop.base = photographs(work, "train", range(1, 26), size)
-    few = photographs(work, "test", range(1, way + 1), size)
-    reading = time.perf_counter() - start
+    loop.base, share = photographs(work, "train", range(1, 26), size, most=8)
+    reading = (time.perf_counter() - start) / share
+    few, _ = photographs(work, "test", range(1, way + 1), size, most=shot + query)
     support = np.concatenate([few[label][:shot] for label in sorted(few)])
     queries = np.concatenate([few[label][shot : shot + query] for label in sorted(few)])
     labels = paddle.to_tensor(np.repeat(np.arange(way), shot))

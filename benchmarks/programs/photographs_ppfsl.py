@@ -2,16 +2,21 @@
 
 import argparse
 import os
+import tempfile
 import time
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from benchmarks.programs.common import report
 from benchmarks.settings import PHOTOGRAPHS
 from ppfsl.runtime import prepare
+
+if TYPE_CHECKING:
+    from ppfsl.config import DataConfig
 
 
 def main() -> None:
@@ -20,6 +25,7 @@ def main() -> None:
     parser.add_argument("data", type=Path)
     parser.add_argument("work", type=Path)
     parser.add_argument("--batches", type=int, default=None)
+    parser.add_argument("--decode", action="store_true", help="afterwards, all photographs into a new cache")
     arguments = parser.parse_args()
     prepare(int(os.environ["OMP_NUM_THREADS"]))
     import paddle
@@ -58,8 +64,19 @@ def main() -> None:
     figures = np.mean([(float(batch.mean()) / 255, float(batch.std()) / 255) for batch in again], 0).tolist()
     epoch = seconds / len(starts) * (len(rows) / size.batch)
     outputs = {"shape": shapes[0], "images": len(rows), "mean_and_deviation": figures}
+    decoding = _decoding_seconds(data) if arguments.decode else None
     timed = f"{len(starts) * size.batch} of {len(rows)}"
-    report(seconds_per_epoch=epoch, images_per_second=len(starts) * size.batch / seconds, timed=timed, outputs=outputs)
+    rate = len(starts) * size.batch / seconds
+    report(seconds_per_epoch=epoch, images_per_second=rate, timed=timed, decoding=decoding, outputs=outputs)
+
+
+def _decoding_seconds(data: "DataConfig") -> float:
+    from ppfsl.data.datasets import open_table
+
+    with tempfile.TemporaryDirectory() as folder:
+        start = time.perf_counter()
+        open_table(data.model_copy(update={"cache_dir": folder}))
+        return time.perf_counter() - start
 
 
 if __name__ == "__main__":

@@ -1,6 +1,5 @@
 """Seconds from starting a command to its first output, Python's own start included."""
 
-import argparse
 import subprocess
 import sys
 import time
@@ -30,15 +29,8 @@ def first_output(command: list[str]) -> float:
 
 
 def main() -> None:
-    """The median of several times, after one that brings the files into memory."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--times", type=int, required=True)
-    parser.add_argument("command", nargs=argparse.REMAINDER, help="of Python")
-    arguments = parser.parse_args()
-    command = [sys.executable, *arguments.command]
-    first_output(command)
-    seconds = sorted(first_output(command) for _ in range(arguments.times))
-    report(seconds=seconds[len(seconds) // 2], peak_gb=None)
+    """Its arguments are a command of Python."""
+    report(seconds=first_output([sys.executable, *sys.argv[1:]]), peak_gb=None)
 
 
 if __name__ == "__main__":
