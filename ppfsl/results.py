@@ -159,7 +159,9 @@ def write_results(
     """
     rows, old_pairs = world.on_main(lambda: _old_results(path))
     result = world.on_main(lambda: _header(config, name, data, subject, world))
-    common = [_evaluated_on(data, subject), config.seed, result["versions"]]
+    # Processor kinds differ in last bits, but processes must agree on what is left to do.
+    evaluated_on = world.on_main(lambda: _evaluated_on(data, subject))
+    common = [evaluated_on, config.seed, result["versions"]]
     verified = [*_chosen_on(config, data), config.evaluation.part, repr(config.verification)]
     pairs_fingerprint = _fingerprint([*common, *verified])
     if config.verification is not None and old_pairs.get("fingerprint") == pairs_fingerprint:

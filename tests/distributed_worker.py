@@ -26,7 +26,7 @@ prepare(threads=1)
 import numpy as np  # noqa: E402
 import paddle  # noqa: E402
 
-from ppfsl import cli, pipeline  # noqa: E402
+from ppfsl import cli, pipeline, results  # noqa: E402
 from ppfsl.backbones.embedder import build_embedder  # noqa: E402
 from ppfsl.config_file import load_config, parse_config  # noqa: E402
 from ppfsl.data.class_split import part_images  # noqa: E402
@@ -187,6 +187,11 @@ def main(folder: Path) -> None:
         found["averages"] = averages(world)
         found["stages"] = {name: train_stage(tree, stage, world) for name, stage in stages(2).items()}
     run_in(copy.deepcopy(tree), "whole")
+    really = results._evaluated_on
+    if launched().rank == 1:  # as if its processor gave other last bits, it repeats the finished run
+        results._evaluated_on = lambda *_: "others"
+    run_in(copy.deepcopy(tree), "whole")
+    results._evaluated_on = really
     found["mistakes"] = mistakes(tree)
     (folder / f"found{launched().rank}.json").write_text(json.dumps(found), encoding="utf-8")
 
