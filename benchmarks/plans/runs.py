@@ -145,7 +145,7 @@ PROTOCOL = Benchmark(
         ("peak_gb", "peak memory, GB"),
     ),
     cases=_article,
-    minutes=9.5,
+    minutes=8.0,
 )
 
 PHOTOGRAPHS = Benchmark(
