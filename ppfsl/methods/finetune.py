@@ -18,6 +18,7 @@ from ppfsl.backbones.embedder import Embedder
 from ppfsl.config import FinetuneConfig
 from ppfsl.methods.base import Classifier, Support
 from ppfsl.methods.class_mean import class_means
+from ppfsl.methods.softmax_heads import Inputs, fit_heads
 from ppfsl.optimizers import build_optimizer
 from ppfsl.randomness import generator
 
@@ -56,6 +57,9 @@ class Finetune(_Finetuning):
         head = _Head(self.config, self.seed, support, support.inputs)
         embeddings = head.comparable(support.inputs)  # once, since the embedder is frozen
         unlabelled = None if support.unlabelled is None else head.comparable(support.unlabelled)
+        if paddle.get_device() == "cpu" and support.inputs.dtype == paddle.float32:
+            head.fit(support, embeddings, unlabelled)
+            return head.freeze()
         optimizer = build_optimizer(self.config.optimizer, head.parameters)
         for _ in range(self.config.steps):
             # The mean over episodes times their number: each head gets the gradient it would get alone.
@@ -156,6 +160,15 @@ class _Head:
                 raise ValueError("entropy over the queries needs the unlabelled queries")
             loss = loss + self.config.entropy_weight * losses.entropy(self.logits(unlabelled))
         return loss
+
+    def fit(self, support: Support, comparable: paddle.Tensor, unlabelled: paddle.Tensor | None) -> None:
+        """What as many steps of an optimizer on `loss` come to, in numpy."""
+        weight = np.ascontiguousarray(self.weight.numpy().transpose(0, 2, 1))
+        bias = self.bias.numpy().reshape(weight.shape[:2])
+        others = unlabelled.numpy() if unlabelled is not None and self.config.entropy == "query" else None
+        fit_heads(self.config, Inputs(comparable.numpy(), support.membership.numpy(), others), weight, bias)
+        self.weight.set_value(weight.transpose(0, 2, 1))
+        self.bias.set_value(bias.reshape(-1))
 
     def freeze(self) -> Classifier:
         """The head as it is now, as a classifier."""
