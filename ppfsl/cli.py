@@ -43,10 +43,18 @@ def run(main: Callable[[], None], several: bool = False) -> None:
         _leave("interrupted; the same command goes on from here", 130)
 
 
-def config_parser(description: str) -> argparse.ArgumentParser:
-    """A parser with `-c` and `-o`; the tools that need more add to it."""
+def config_parser(description: str, default: Path | None = None) -> argparse.ArgumentParser:
+    """A parser with `-c` and `-o`; the tools that need more add to it. Without a default, `-c` must be given."""
     parser = Parser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("-c", "--config", required=True, type=Path, metavar="FILE", help="configuration, YAML")
+    parser.add_argument(
+        "-c",
+        "--config",
+        required=default is None,
+        default=default,
+        type=Path,
+        metavar="FILE",
+        help="configuration, YAML" if default is None else f"configuration, YAML (default {default.name})",
+    )
     parser.add_argument(
         "-o",
         "--override",

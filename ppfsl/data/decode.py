@@ -84,3 +84,10 @@ def _as_mode(image: Image.Image, mode: str) -> Image.Image:
         image = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
     return image if image.mode == mode else image.convert(mode)
+
+
+def thumbnails_of(squares: np.ndarray, size: int) -> np.ndarray:
+    """Small copies of square images: uint8 [N, S, S, C] -> [N, size, size, C]."""
+    channels = squares.shape[-1]
+    images = (Image.fromarray(square.squeeze(-1) if channels == 1 else square) for square in squares)
+    return np.stack([to_square(image, size, channels) for image in images])

@@ -75,6 +75,15 @@ def embed(
     return result
 
 
+def predictor(embedder: Embedder, output: Output = "embedding") -> Run:
+    """The embedder as a function of pixels, for one batch after another: float32 [N, C, S, S] in 0..255 -> [N, D].
+
+    The embedder is put into evaluation mode and must not change afterwards.
+    """
+    embedder.eval()
+    return _runner(embedder, output)
+
+
 def to_pixels(images: np.ndarray) -> np.ndarray:
     """uint8 [N, S, S, C] -> float32 [N, C, S, S], the values unchanged: what embedders take."""
     return np.ascontiguousarray(images.transpose(0, 3, 1, 2), dtype=np.float32)

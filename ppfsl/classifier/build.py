@@ -1,0 +1,196 @@
+"""From a few pictures per class to a classifier."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import paddle
+
+from ppfsl.backbones.embedder import Embedder, build_embedder
+from ppfsl.backbones.weights import load_pretrained
+from ppfsl.classifier.model import Classifier, Rejection
+from ppfsl.classifier.pictures import find_support, read_support
+from ppfsl.classifier.rejection import by_support_set, by_validation_classes, leave_one_out
+from ppfsl.config import Adaptation, ClassMeanConfig, Config, FinetuneConfig
+from ppfsl.config_file import load_config
+from ppfsl.data.augmentation import center_crop
+from ppfsl.data.class_split import part_images
+from ppfsl.data.decode import thumbnails_of
+from ppfsl.distances import normalized
+from ppfsl.errors import UserError
+from ppfsl.inference.engine import embed
+from ppfsl.methods.base import Support
+from ppfsl.methods.build import build_method
+from ppfsl.onednn import operators
+from ppfsl.pipeline import architecture_of, embedding_cache, open_data
+from ppfsl.progress import say
+from ppfsl.runtime import choose_device
+from ppfsl.training.checkpoint import load_embedder
+
+THUMBNAIL = 96  # pixels
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where a classifier's embedder comes from.
+
+    Attributes:
+        embedder: frozen, in evaluation mode.
+        resize: pixels of the shorter side of pictures.
+        origin: in words.
+        run: the configuration of the run that trained it, whose validation classes choose the rejection threshold;
+            None: nothing was trained, or nobody knows on what.
+    """
+
+    embedder: Embedder
+    resize: int
+    origin: str
+    run: Config | None
+
+
+@dataclass(frozen=True)
+class Built:
+    """A classifier and how it does on its own support set.
+
+    Attributes:
+        classifier: the classifier.
+        left_out: how many support pictures were asked with themselves left out of the class means.
+        right: how many of these got their own class.
+    """
+
+    classifier: Classifier
+    left_out: int
+    right: int
+
+
+def build_classifier(config: Config, support: Path, checkpoint: Path | None = None) -> Built:
+    """Build a classifier from pictures.
+
+    Args:
+        config: its first adaptation makes the head (`class_mean`, or `finetune` of a head); without a checkpoint, its
+            `backbone` and `data.image_size` make the embedder.
+        support: a folder per class, or a list (`ppfsl.classifier.pictures`).
+        checkpoint: a run's, or the run's folder.
+
+    Raises:
+        UserError: for every mistake that the user can mend.
+    """
+    adaptation = _linear(config.adaptations[0])
+    pictures = find_support(support)
+    choose_device(config.device)
+    with operators(config.onednn):
+        source = _from_weights(config) if checkpoint is None else _from_checkpoint(checkpoint)
+        architecture = source.embedder.architecture
+        squares = read_support(pictures, source.resize, architecture.channels)
+        images = center_crop(squares, architecture.image_size)
+        embeddings = embed(source.embedder, images, np.arange(len(images)), progress="embedding the support set")
+        weight, bias = _head(adaptation, source.embedder, config.seed, embeddings, pictures.labels)
+        classifier = Classifier(
+            embedder=source.embedder,
+            resize=source.resize,
+            class_names=pictures.class_names,
+            weight=weight,
+            bias=bias,
+            embeddings=embeddings,
+            labels=pictures.labels,
+            thumbnails=thumbnails_of(squares, THUMBNAIL),
+            files=tuple(_shown(file, support) for file in pictures.files),
+            rejection=_rejection(source, embeddings, pictures.labels),
+            adaptation=adaptation.label or adaptation.name,
+            origin=source.origin,
+        )
+    cosines, _ = leave_one_out(embeddings, pictures.labels)
+    several = np.bincount(pictures.labels)[pictures.labels] > 1
+    right = int((cosines.argmax(1) == pictures.labels[several]).sum()) if len(cosines) else 0
+    return Built(classifier, len(cosines), right)
+
+
+def _linear(adaptation: Adaptation) -> ClassMeanConfig | FinetuneConfig:
+    """The adaptation, if its classifier is a matrix on embeddings."""
+    if isinstance(adaptation, ClassMeanConfig):
+        return adaptation
+    if isinstance(adaptation, FinetuneConfig):
+        if adaptation.trainable == "head" and adaptation.entropy != "query":
+            return adaptation
+        key = "trainable: all" if adaptation.trainable == "all" else "entropy: query"
+        raise UserError(f"a classifier that is kept cannot be made with {key}; leave that out")
+    raise UserError(f"a classifier that is kept is made by class_mean or finetune, not by {adaptation.name}")
+
+
+def _head(
+    adaptation: ClassMeanConfig | FinetuneConfig,
+    embedder: Embedder,
+    seed: int,
+    embeddings: np.ndarray,
+    labels: np.ndarray,
+) -> tuple[np.ndarray, np.ndarray]:
+    """The classifier as weight [D, K] and bias [K].
+
+    It is affine in embeddings of length one, so that its answers to the zero vector and to the axes are all of it.
+    """
+    method = build_method(adaptation, embedder, seed)
+    way = int(labels.max()) + 1
+    support = Support(paddle.to_tensor(embeddings[None]), paddle.to_tensor(labels), way, np.zeros(1, dtype=np.int64))
+    classify = method.adapt(support)
+    dim = embeddings.shape[1]
+    asked = np.concatenate([np.zeros((1, dim)), np.eye(dim)]).astype(np.float32)
+    with paddle.no_grad():
+        answers = classify(paddle.to_tensor(asked[None])).numpy()[0]
+    return answers[1:] - answers[0], answers[0]
+
+
+def _from_weights(config: Config) -> Source:
+    if config.backbone.pretrained == "none":
+        raise UserError(
+            "a classifier needs trained weights: name a --checkpoint, or set backbone.pretrained to imagenet"
+        )
+    embedder = build_embedder(architecture_of(config), config.seed)
+    if embedder.projection is not None:
+        raise UserError("backbone.projection is drawn at random where nothing is trained; set it to none")
+    load_pretrained(embedder, config.backbone.pretrained)
+    embedder.eval()
+    return Source(
+        embedder, config.data.table_size, f"{config.backbone.name}, weights {config.backbone.pretrained}", None
+    )
+
+
+def _from_checkpoint(path: Path) -> Source:
+    file = path / "checkpoints" / "best.safetensors" if path.is_dir() else path
+    if path.is_dir() and not file.is_file():
+        raise UserError(f"{path} holds no trained embedder ({file} is missing); name the folder of a finished run")
+    embedder = load_embedder(file)
+    embedder.eval()
+    settings = file.parent.parent / "config.yaml"
+    run = load_config(settings) if file.parent.name == "checkpoints" and settings.is_file() else None
+    resize = embedder.architecture.image_size if run is None else run.data.table_size
+    return Source(embedder, resize, str(path), run)
+
+
+def _rejection(source: Source, embeddings: np.ndarray, labels: np.ndarray) -> Rejection | None:
+    """The threshold by validation classes where they can be had, else by the support set."""
+    way, shot = int(labels.max()) + 1, max(int(np.median(np.bincount(labels))), 1)
+    if source.run is not None and source.run.pretrain:
+        try:
+            chosen = _by_run(source.embedder, source.run, way, shot)
+        except UserError as error:
+            say(f"warning: the rejection threshold is not chosen on validation classes: {error}")
+        else:
+            if chosen is not None:
+                return chosen
+    return by_support_set(embeddings, labels)
+
+
+def _by_run(embedder: Embedder, run: Config, way: int, shot: int) -> Rejection | None:
+    data = open_data(run)
+    if not data.split.validation.classes:
+        return None
+    rows = part_images(data.table, data.split, "validation")
+    projected = embedding_cache(run).projected(embedder, data.table, rows, "embedding validation images")
+    where = f"validation classes of {data.table.name}, split {data.split.name}"
+    return by_validation_classes(normalized(projected), data.table.labels[rows], way, shot, where)
+
+
+def _shown(file: Path, support: Path) -> str:
+    """A support picture's name, below its folder where that is possible."""
+    root = support if support.is_dir() else support.parent
+    return file.relative_to(root).as_posix() if file.is_relative_to(root) else file.name

@@ -1,0 +1,108 @@
+"""Asking a classifier about pictures."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from ppfsl.classifier.model import Classifier
+from ppfsl.classifier.pictures import read_square
+from ppfsl.data.augmentation import center_crop
+from ppfsl.inference.engine import Run, predictor, to_pixels
+
+BATCH = 32
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a classifier says of a picture.
+
+    Attributes:
+        name: of the picture.
+        label: its most probable class.
+        probabilities: class -> probability, the most probable first; they sum to 1.
+        similarity: greatest cosine to a class mean.
+        unlike: whether that is below the rejection threshold: it is probably of none of the classes.
+        nearest: (file, class, cosine) of the support pictures most like it, the nearest first.
+    """
+
+    name: str
+    label: str
+    probabilities: dict[str, float]
+    similarity: float
+    unlike: bool
+    nearest: tuple[tuple[str, str, float], ...]
+
+    @property
+    def probability(self) -> float:
+        """Of the label."""
+        return self.probabilities[self.label]
+
+
+@dataclass(frozen=True)
+class Unreadable:
+    """A picture that could not be asked about, and why."""
+
+    name: str
+    reason: str
+
+
+class Labeller:
+    """A classifier ready to be asked: its embedder is exported once.
+
+    Args:
+        classifier: the classifier.
+        nearest: how many support pictures each answer names.
+    """
+
+    def __init__(self, classifier: Classifier, nearest: int = 1) -> None:
+        self.classifier, self._nearest = classifier, nearest
+        self._run: Run = predictor(classifier.embedder)
+
+    def label(self, files: Sequence[Path]) -> Iterator[Answer | Unreadable]:
+        """One answer per file, in order, a batch at a time; a picture that cannot be read does not stop the rest."""
+        for start in range(0, len(files), BATCH):
+            yield from self.label_batch([(str(file), file) for file in files[start : start + BATCH]])
+
+    def label_batch(self, pictures: Sequence[tuple[str, Path | bytes]]) -> list[Answer | Unreadable]:
+        """The same for (name, file or content) of pictures that are held in memory at once."""
+        answers: list[Answer | Unreadable | None] = []
+        squares = []
+        architecture = self.classifier.embedder.architecture
+        for name, file in pictures:
+            try:
+                squares.append(read_square(file, self.classifier.resize, architecture.channels))
+                answers.append(None)
+            except ValueError as error:
+                answers.append(Unreadable(name, str(error)))
+        if not squares:
+            return [answer for answer in answers if answer is not None]
+        embeddings = self._run(to_pixels(center_crop(np.stack(squares), architecture.image_size)))
+        of = iter(embeddings)
+        return [
+            self._answer(name, next(of)) if answer is None else answer
+            for (name, _), answer in zip(pictures, answers, strict=True)
+        ]
+
+    def _answer(self, name: str, embedding: np.ndarray) -> Answer:
+        classifier = self.classifier
+        names = classifier.class_names
+        logits = classifier.logits(embedding).astype(np.float64)
+        shares = np.exp(logits - logits.max())
+        shares /= shares.sum()
+        order = np.argsort(-shares, kind="stable")
+        similarity = float((classifier.means @ embedding).max())
+        cosines = classifier.embeddings @ embedding
+        nearest = np.argsort(-cosines, kind="stable")[: self._nearest]
+        rejection = classifier.rejection
+        return Answer(
+            name=name,
+            label=names[order[0]],
+            probabilities={names[place]: float(shares[place]) for place in order},
+            similarity=similarity,
+            unlike=rejection is not None and similarity < rejection.threshold,
+            nearest=tuple(
+                (classifier.files[place], names[classifier.labels[place]], float(cosines[place])) for place in nearest
+            ),
+        )

@@ -1,0 +1,121 @@
+"""A classifier's answers as a table, JSON lines or CSV."""
+
+import csv
+import json
+import sys
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any, Literal, TextIO
+
+import numpy as np
+
+from ppfsl.classifier.build import Built
+from ppfsl.classifier.predict import Answer, Unreadable
+from ppfsl.reporting.terminal import console_of, text_of
+
+Form = Literal["table", "json", "csv"]
+_COLUMNS = ("picture", "label", "probability", "similarity", "unlike", "nearest", "error")
+
+
+def print_answers(answers: Iterable[Answer | Unreadable], form: Form, stream: TextIO | None = None) -> list[Unreadable]:
+    """Print answers as they come; tables, whose columns need all of them, at the end.
+
+    Args:
+        answers: of `Labeller.label`.
+        form: "json" prints an object a line.
+        stream: None: standard output.
+
+    Returns:
+        The pictures that could not be read.
+    """
+    stream = stream or sys.stdout
+    seen: list[Answer | Unreadable] = []
+    if form == "json":
+        for answer in answers:
+            seen.append(answer)
+            print(json.dumps(as_json(answer), ensure_ascii=False), file=stream, flush=True)
+    elif form == "csv":
+        writer = csv.DictWriter(stream, _COLUMNS, lineterminator="\n", extrasaction="ignore", restval="")
+        writer.writeheader()
+        for answer in answers:
+            seen.append(answer)
+            writer.writerow(_flat(as_json(answer)))
+    else:
+        seen = list(answers)
+        _print_table(seen, stream)
+    return [answer for answer in seen if isinstance(answer, Unreadable)]
+
+
+def summary(built: Built, path: Path) -> str:
+    """What was built, in a few lines."""
+    classifier, counts = built.classifier, np.bincount(built.classifier.labels)
+    few, most = int(counts.min()), int(counts.max())
+    shots = f"{few} each" if few == most else f"{few} to {most} each"
+    lines = [
+        f"{path}: {len(classifier.class_names)} classes, {shots}, embedder {classifier.origin}",
+        f"classes: {', '.join(classifier.class_names)}",
+    ]
+    if built.left_out:
+        lines.append(
+            f"each support picture, itself left out of the class means: {built.right} of {built.left_out} right"
+        )
+    rejection = classifier.rejection
+    if rejection is None:
+        lines.append(
+            "no rejection threshold: it takes three classes and two pictures of one, or a run with validation classes"
+        )
+    else:
+        lines.append(
+            f"a picture is taken for none of these below a similarity of {rejection.threshold:.3f}, chosen on "
+            f"{rejection.chosen_on}: {100 * rejection.known_kept:.0f} % of known kept, "
+            f"{100 * rejection.unknown_rejected:.0f} % of unknown rejected"
+        )
+    return "\n".join(lines)
+
+
+def as_json(answer: Answer | Unreadable) -> dict[str, Any]:
+    """An answer in JSON's types; one that could not be given has `picture` and `error` alone."""
+    if isinstance(answer, Unreadable):
+        return {"picture": answer.name, "error": answer.reason}
+    return {
+        "picture": answer.name,
+        "label": answer.label,
+        "probability": answer.probability,
+        "unlike": answer.unlike,
+        "similarity": answer.similarity,
+        "probabilities": answer.probabilities,
+        "nearest": [{"file": file, "label": label, "similarity": cosine} for file, label, cosine in answer.nearest],
+    }
+
+
+def _flat(value: dict[str, Any]) -> dict[str, Any]:
+    """One row: the nearest support picture's name alone."""
+    nearest = value.get("nearest")
+    return {**value, "nearest": nearest[0]["file"] if nearest else ""}
+
+
+def _print_table(answers: list[Answer | Unreadable], stream: TextIO) -> None:
+    from rich.table import Table
+
+    console = console_of(stream)
+    table = Table(box=None, pad_edge=False)
+    several = any(isinstance(answer, Answer) and answer.nearest for answer in answers)
+    for title in ("picture", "label", "probability", *(["nearest support picture"] if several else [])):
+        table.add_column(title, justify="right" if title == "probability" else "left", overflow="fold")
+    for answer in answers:
+        table.add_row(*(text_of(console, cell) for cell in _cells(answer, several)))
+    console.print(table)
+
+
+def _cells(answer: Answer | Unreadable, several: bool) -> Iterator[str]:
+    yield answer.name
+    if isinstance(answer, Unreadable):
+        yield f"not readable: {answer.reason}"
+        yield ""
+        if several:
+            yield ""
+        return
+    yield f"none of these? (most like {answer.label})" if answer.unlike else answer.label
+    yield f"{100 * answer.probability:.1f} %"
+    if several:
+        yield ", ".join(f"{file} ({cosine:.2f})" for file, _, cosine in answer.nearest)

@@ -1,0 +1,55 @@
+"""Label pictures by a classifier that tools/finetune.py built.
+
+    python tools/predict.py --model my_flowers.safetensors picture.jpg holidays/
+    python tools/predict.py --model my_flowers.safetensors holidays/ --csv > labels.csv
+    python tools/predict.py --model my_flowers.safetensors picture.jpg --nearest 3 --json
+
+A picture that cannot be read is named, the others are labelled, and the exit status is 2.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from ppfsl.cli import Parser, run
+
+
+def main() -> None:
+    """Open the classifier, ask it, print."""
+    parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("pictures", nargs="+", type=Path, metavar="PICTURE", help="a picture, or a folder of them")
+    parser.add_argument("--model", required=True, type=Path, metavar="FILE", help="the classifier")
+    parser.add_argument("--nearest", type=int, default=0, metavar="N", help="name the N most similar support pictures")
+    parser.add_argument("--json", dest="form", action="store_const", const="json", help="an object a line")
+    parser.add_argument("--csv", dest="form", action="store_const", const="csv", help="comma-separated values")
+    parser.add_argument("--device", default="auto", help="auto, cpu, gpu or gpu:N")
+    parser.set_defaults(form="table")
+    arguments = parser.parse_args()
+    if arguments.nearest < 0:
+        parser.error(f"--nearest {arguments.nearest} is negative")
+    from ppfsl.runtime import prepare
+    from ppfsl.threads import choose_threads
+
+    prepare(choose_threads("auto"))
+    from ppfsl.classifier.model import load_classifier
+    from ppfsl.classifier.pictures import find_pictures
+    from ppfsl.classifier.predict import Labeller
+    from ppfsl.classifier.show import print_answers
+    from ppfsl.errors import UserError
+    from ppfsl.runtime import choose_device
+
+    files = find_pictures(arguments.pictures)
+    choose_device(arguments.device)
+    labeller = Labeller(load_classifier(arguments.model), arguments.nearest)
+    unreadable = print_answers(labeller.label(files), arguments.form)
+    if unreadable:
+        more = f" and {len(unreadable) - 1} more of {len(files)}" if len(unreadable) > 1 else f", one of {len(files)}"
+        raise UserError(
+            f"{unreadable[0].name}{more} could not be read ({unreadable[0].reason}); all others are labelled"
+        )
+
+
+if __name__ == "__main__":
+    run(main)
