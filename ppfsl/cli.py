@@ -1,7 +1,10 @@
 """What all command lines share: their arguments, and what becomes of the errors that reach them."""
 
 import argparse
+import contextlib
 import errno
+import os
+import select
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -14,10 +17,11 @@ if TYPE_CHECKING:  # pydantic takes a quarter of a second, which --help need not
     from ppfsl.config import Config
 
 
-def run(main: Callable[[], None], several: bool = False) -> None:
+def run(main: Callable[[], None], several: bool = False, resumes: bool = True) -> None:
     """Run a tool's `main`: a user's mistake, or a full disk, becomes one line on stderr and exit status 2.
 
-    Ctrl-C exits with 130.
+    Ctrl-C exits with 130; a reader of standard output that goes away, such as `head`, ends the tool without a word,
+    with the status 141 that the shell gives to programs ended so.
 
     Any other exception is a programming error and keeps its traceback.
 
@@ -25,22 +29,30 @@ def run(main: Callable[[], None], several: bool = False) -> None:
         main: the tool's.
         several: whether its processes work together where paddle.distributed.launch starts several; else they would
             all do the same, and are refused.
+        resumes: whether the same command goes on from where it was interrupted; False: it begins anew.
     """
+    goes_on = "the same command goes on from here" if resumes else "the same command begins anew"
     try:
         if launched().size > 1 and not several:
             tool = Path(sys.argv[0]).name
             _raise_once(UserError(f"{tool} is for one process; start it without paddle.distributed.launch"))
         main()
+        with contextlib.suppress(ValueError):  # a standard output that is closed already
+            sys.stdout.flush()  # here, where the reader's absence can still be answered for
     except ToldError:
         sys.exit(2)
     except UserError as error:
         _leave(f"error: {error}", 2)
+    except BrokenPipeError:
+        if not _reader_left():
+            raise
+        sys.exit(141)
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
-        _leave(f"error: {error.strerror}; make room, then the same command goes on from here", 2)
+        _leave(f"error: {error.strerror}; make room, then {goes_on}", 2)
     except KeyboardInterrupt:
-        _leave("interrupted; the same command goes on from here", 130)
+        _leave(f"interrupted; {goes_on}", 130)
 
 
 def config_parser(description: str, default: Path | None = None) -> argparse.ArgumentParser:
@@ -97,6 +109,26 @@ def _raise_once(error: UserError) -> NoReturn:
     prepare(threads=1)
     with together():
         raise error
+
+
+def _reader_left() -> bool:
+    """Whether standard output is a pipe that nobody reads any more; what it still holds then goes nowhere.
+
+    Python would try to write that once more when it ends, and complain.
+    """
+    try:
+        output = sys.stdout.fileno()
+    except (OSError, ValueError):  # closed, or no file
+        return False
+    if hasattr(select, "poll"):  # not on Windows, where a broken pipe is taken for standard output's
+        pipe = select.poll()
+        pipe.register(output, 0)
+        if not pipe.poll(0):
+            return False
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, output)
+    os.close(nowhere)
+    return True
 
 
 def _leave(line: str, status: int) -> None:

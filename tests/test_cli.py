@@ -2,6 +2,8 @@
 
 import contextlib
 import re
+import subprocess
+import sys
 
 import pytest
 
@@ -63,3 +65,35 @@ def test_tools_for_one_process_refuse_several(
     assert capsys.readouterr() == ("", sentence)
     run(lambda: print("worked"), several=True)
     assert capsys.readouterr() == ("worked\n", "")
+
+
+def test_what_does_not_resume_does_not_promise_it(capsys: pytest.CaptureFixture[str]) -> None:
+    def interrupted() -> None:
+        raise KeyboardInterrupt
+
+    for resumes, words in ((True, "the same command goes on from here"), (False, "the same command begins anew")):
+        with pytest.raises(SystemExit):
+            run(interrupted, resumes=resumes)
+        assert capsys.readouterr().err == f"interrupted; {words}\n"
+
+
+@pytest.mark.parametrize("lines", [1, 100_000])  # as many as the pipe holds, and more
+def test_reader_that_leaves_is_no_error(lines: int) -> None:
+    code = f"import sys; from ppfsl.cli import run; sys.stdin.read(); run(lambda: print('line\\n' * {lines}))"
+    tool = subprocess.Popen(
+        [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    assert tool.stdin is not None and tool.stdout is not None and tool.stderr is not None
+    tool.stdout.close()
+    tool.stdin.close()
+    assert (tool.wait(timeout=60), tool.stderr.read()) == (141, b"")
+
+
+def test_broken_pipes_of_others_keep_their_traceback() -> None:
+    with pytest.raises(BrokenPipeError, match="a socket"):
+        raising(BrokenPipeError("a socket"))
+
+
+def test_closed_standard_output_is_no_error() -> None:
+    code = "import sys; from ppfsl.cli import run; run(sys.stdout.close)"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, timeout=60).returncode == 0

@@ -30,12 +30,12 @@ def main() -> None:
     config, _ = read_config(arguments)
     from ppfsl.classifier.build import build_classifier
     from ppfsl.classifier.model import save_classifier
-    from ppfsl.classifier.show import summary
+    from ppfsl.classifier.show import print_summary
 
     built = build_classifier(config, arguments.support, arguments.checkpoint)
     save_classifier(built.classifier, arguments.model)
-    print(summary(built, arguments.model))
+    print_summary(built, arguments.model)
 
 
 if __name__ == "__main__":
-    run(main)
+    run(main, resumes=False)

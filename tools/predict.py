@@ -4,6 +4,7 @@
     python tools/predict.py --model my_flowers.safetensors holidays/ --csv > labels.csv
     python tools/predict.py --model my_flowers.safetensors picture.jpg --nearest 3 --json
 
+"none of these?" marks pictures that are less similar to every class than the classifier's threshold.
 A picture that cannot be read is named, the others are labelled, and the exit status is 2.
 """
 
@@ -22,8 +23,9 @@ def main() -> None:
     parser.add_argument("pictures", nargs="+", type=Path, metavar="PICTURE", help="a picture, or a folder of them")
     parser.add_argument("--model", required=True, type=Path, metavar="FILE", help="the classifier")
     parser.add_argument("--nearest", type=int, default=0, metavar="N", help="name the N most similar support pictures")
-    parser.add_argument("--json", dest="form", action="store_const", const="json", help="an object a line")
-    parser.add_argument("--csv", dest="form", action="store_const", const="csv", help="comma-separated values")
+    form = parser.add_mutually_exclusive_group()
+    form.add_argument("--json", dest="form", action="store_const", const="json", help="an object a line")
+    form.add_argument("--csv", dest="form", action="store_const", const="csv", help="comma-separated values")
     parser.add_argument("--device", default="auto", help="auto, cpu, gpu or gpu:N")
     parser.set_defaults(form="table")
     arguments = parser.parse_args()
@@ -36,7 +38,7 @@ def main() -> None:
     from ppfsl.classifier.model import load_classifier
     from ppfsl.classifier.pictures import find_pictures
     from ppfsl.classifier.predict import Labeller
-    from ppfsl.classifier.show import print_answers
+    from ppfsl.classifier.show import complaint, print_answers
     from ppfsl.errors import UserError
     from ppfsl.runtime import choose_device
 
@@ -45,11 +47,8 @@ def main() -> None:
     labeller = Labeller(load_classifier(arguments.model), arguments.nearest)
     unreadable = print_answers(labeller.label(files), arguments.form)
     if unreadable:
-        more = f" and {len(unreadable) - 1} more of {len(files)}" if len(unreadable) > 1 else f", one of {len(files)}"
-        raise UserError(
-            f"{unreadable[0].name}{more} could not be read ({unreadable[0].reason}); all others are labelled"
-        )
+        raise UserError(complaint(unreadable, len(files)))
 
 
 if __name__ == "__main__":
-    run(main)
+    run(main, resumes=False)

@@ -90,8 +90,7 @@ class Embedder(nn.Layer):
         backbone, size = _BACKBONES[architecture.backbone], architecture.image_size
         if size < backbone.SMALLEST:
             raise UserError(f"data.image_size is {size}; {architecture.backbone} needs {backbone.SMALLEST} px or more")
-        fixed = {"side": size} if getattr(backbone, "FIXED_SIZE", False) else {}
-        self.backbone = backbone(in_channels=architecture.channels, **fixed, **dict(architecture.options))
+        self.backbone = _backbone(architecture)
         self.backbone_dim = _output_dim(self.backbone, architecture)
         self.projection = nn.Linear(self.backbone_dim, architecture.projection) if architecture.projection else None
         self.dim: int = architecture.projection or self.backbone_dim
@@ -123,6 +122,16 @@ class Embedder(nn.Layer):
         return F.normalize(self.projected(images), axis=-1)
 
 
+def backbone_shapes(architecture: Architecture) -> dict[str, tuple[int, ...]]:
+    """The shapes of a backbone's weights by their names in an embedder's `state_dict()`, without room made for them.
+
+    Whoever loads a file that nobody vouches for can so refuse an architecture larger than what the file holds.
+    """
+    with paddle.LazyGuard():
+        layer = _backbone(architecture)
+    return {f"backbone.{name}": tuple(tensor.shape) for name, tensor in layer.state_dict().items()}
+
+
 def build_embedder(architecture: Architecture, seed: int) -> Embedder:
     """An embedder whose weights are a pure function of the architecture and the seed.
 
@@ -147,6 +156,12 @@ def initialize(layer: nn.Layer, seed: int) -> None:
         variance = 2 / np.prod(shape[1:]) if len(shape) == 4 else 1 / shape[0]
         values = generator(seed, "weights", name).normal(0, np.sqrt(variance), shape)
         parameter.set_value(values.astype(np.float32))
+
+
+def _backbone(architecture: Architecture) -> nn.Layer:
+    backbone = _BACKBONES[architecture.backbone]
+    fixed = {"side": architecture.image_size} if getattr(backbone, "FIXED_SIZE", False) else {}
+    return backbone(in_channels=architecture.channels, **fixed, **dict(architecture.options))
 
 
 def _output_dim(backbone: nn.Layer, architecture: Architecture) -> int:

@@ -25,7 +25,7 @@ from ppfsl.onednn import operators
 from ppfsl.pipeline import architecture_of, embedding_cache, open_data
 from ppfsl.progress import say
 from ppfsl.runtime import choose_device
-from ppfsl.training.checkpoint import load_embedder
+from ppfsl.training.checkpoint import load_checkpoint, load_embedder
 
 THUMBNAIL = 96  # pixels
 
@@ -38,8 +38,8 @@ class Source:
         embedder: frozen, in evaluation mode.
         resize: pixels of the shorter side of pictures.
         origin: in words.
-        run: the configuration of the run that trained it, whose validation classes choose the rejection threshold;
-            None: nothing was trained, or nobody knows on what.
+        run: the configuration of the run it is from, whose validation classes choose the rejection threshold; None: it
+            is of no run, or nobody knows of which.
     """
 
     embedder: Embedder
@@ -162,14 +162,15 @@ def _from_checkpoint(path: Path) -> Source:
     embedder.eval()
     settings = file.parent.parent / "config.yaml"
     run = load_config(settings) if file.parent.name == "checkpoints" and settings.is_file() else None
-    resize = embedder.architecture.image_size if run is None else run.data.table_size
-    return Source(embedder, resize, str(path), run)
+    # What the run resized pictures to stands in the checkpoint itself, which may have left its folder.
+    resize = load_checkpoint(file).facts.get("trained_on", {}).get("data.cached_size")
+    return Source(embedder, resize or embedder.architecture.image_size, str(path), run)
 
 
 def _rejection(source: Source, embeddings: np.ndarray, labels: np.ndarray) -> Rejection | None:
     """The threshold by validation classes where they can be had, else by the support set."""
     way, shot = int(labels.max()) + 1, max(int(np.median(np.bincount(labels))), 1)
-    if source.run is not None and source.run.pretrain:
+    if source.run is not None:
         try:
             chosen = _by_run(source.embedder, source.run, way, shot)
         except UserError as error:

@@ -1,19 +1,21 @@
 """A classifier in one file: embedder, head, the support set that it was built from, and when to say "none of these".
 
 The file is .safetensors: arrays, and JSON for everything else under the metadata key "ppfsl_classifier". It can be
-opened without trusting whoever sent it.
+opened without trusting whoever sent it: nothing in it is code, all of it is checked, and what it asks for takes no more
+memory than a few times the file's size and a network's work on one picture.
 """
 
 import json
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from safetensors.numpy import save
 
-from ppfsl.backbones.embedder import Architecture, Embedder, build_embedder
+from ppfsl.backbones.embedder import Architecture, Embedder, backbone_shapes
 from ppfsl.backbones.weights import load_strictly, read_weights
 from ppfsl.distances import normalized
 from ppfsl.errors import UserError
@@ -21,6 +23,7 @@ from ppfsl.files import replacing
 from ppfsl.version import __version__
 
 _KEY, _EMBEDDER, _ARRAYS = "ppfsl_classifier", "embedder/", ("weight", "bias", "embeddings", "labels", "thumbnails")
+_LARGEST = 1024  # pixels of a side, as in configurations
 
 
 @dataclass(frozen=True)
@@ -32,12 +35,22 @@ class Rejection:
         known_kept: share of pictures of known classes that it kept where it was chosen.
         unknown_rejected: share of pictures of other classes that it rejected there.
         chosen_on: in words.
+
+    Raises:
+        ValueError, TypeError: when they are not such values.
     """
 
     threshold: float
     known_kept: float
     unknown_rejected: float
     chosen_on: str
+
+    def __post_init__(self) -> None:
+        for value in (self.threshold, self.known_kept, self.unknown_rejected):
+            if isinstance(value, bool) or not math.isfinite(value):
+                raise ValueError(f"its rejection threshold has {value!r} for a number")
+        if not isinstance(self.chosen_on, str):
+            raise TypeError("its rejection threshold does not say what it was chosen on")
 
 
 @dataclass(frozen=True)
@@ -72,7 +85,7 @@ class Classifier:
     adaptation: str
     origin: str
 
-    @property
+    @cached_property
     def means(self) -> np.ndarray:
         """The classes' mean support embeddings, of length one: float32 [K, D]."""
         sums = np.zeros((len(self.class_names), self.embeddings.shape[1]), dtype=np.float32)
@@ -108,51 +121,96 @@ def load_classifier(path: Path) -> Classifier:
     Raises:
         UserError: when it is missing, damaged, or no classifier of ppfsl.
     """
+    if path.is_file() and path.suffix != ".safetensors":  # .pdparams are pickles, which can run code
+        raise UserError(f"{path} is no .safetensors file; build a classifier with tools/finetune.py")
     arrays, metadata = read_weights(path)
     if _KEY not in metadata:
         what = "a checkpoint of a run" if "ppfsl" in metadata else "no classifier of ppfsl"
         raise UserError(f"{path} is {what}; build a classifier with tools/finetune.py")
     try:
         header = json.loads(metadata[_KEY])
-        embedder = build_embedder(Architecture.from_json(header["architecture"]), seed=0)
         parts = {name: arrays.pop(name) for name in _ARRAYS}
-        fields: dict[str, Any] = {**parts, **_checked(header, parts, embedder.dim)}
-        classifier = Classifier(embedder=embedder, **fields)
-    except (KeyError, TypeError, ValueError) as error:
+        weights = {name.removeprefix(_EMBEDDER): value for name, value in arrays.items()}
+        embedder = _embedder(header["architecture"], weights, str(path))
+        fields: dict[str, Any] = {**parts, **_checked(header, parts, embedder)}
+    except KeyError as error:
+        raise UserError(f"{path} is a damaged classifier (it has no {error!s:.200}); build it again") from None
+    except (TypeError, ValueError, RecursionError) as error:
         raise UserError(f"{path} is a damaged classifier ({error!s:.200}); build it again") from None
-    weights = {name.removeprefix(_EMBEDDER): value for name, value in arrays.items()}
-    load_strictly(embedder, weights, str(path))
-    embedder.eval()
-    return classifier
+    return Classifier(embedder=embedder, **fields)
 
 
-def _checked(header: dict[str, Any], parts: dict[str, np.ndarray], dim: int) -> dict[str, Any]:
-    """The fields that are no arrays; raises where they and the arrays do not make a classifier."""
-    names, files = tuple(map(str, header["class_names"])), tuple(map(str, header["files"]))
-    shapes = {"weight": (dim, len(names)), "bias": (len(names),), "embeddings": (len(files), dim)}
-    shapes["labels"] = (len(files),)
-    for name, shape in shapes.items():
-        if parts[name].shape != shape:
-            raise ValueError(f"{name} has shape {list(parts[name].shape)}, not {list(shape)}")
-    if set(parts["labels"].tolist()) != set(range(len(names))) or len(names) < 2:
-        raise ValueError("its support set lacks a class")
-    thumbnails = parts["thumbnails"]
-    if thumbnails.ndim != 4 or len(thumbnails) != len(files) or thumbnails.dtype != np.uint8:
-        raise ValueError("its thumbnails are no pictures")
-    if not all(np.isfinite(parts[name]).all() for name in ("weight", "bias", "embeddings")):
+def _embedder(value: Any, weights: dict[str, np.ndarray], origin: str) -> Embedder:
+    """The embedder of these weights; an architecture larger than they are is refused before room is made for it."""
+    architecture = Architecture.from_json(value)
+    if not _whole(architecture.image_size, 16, _LARGEST) or architecture.channels not in (1, 3):
+        raise ValueError(f"images of {architecture.image_size!r} px, {architecture.channels!r} channels")
+    try:
+        shapes = backbone_shapes(architecture)
+    except Exception as error:  # whatever Paddle makes of senseless options
+        raise ValueError(f"no backbone has its options, {error!s:.100}") from None
+    if architecture.projection is not None:
+        bare = Embedder(replace(architecture, projection=None)) if _fit(weights, shapes) else None
+        shapes["projection.weight"] = (0 if bare is None else bare.dim, architecture.projection)
+    if not _fit(weights, shapes):
+        raise ValueError("its weights are not those of its architecture")
+    embedder = Embedder(architecture)
+    load_strictly(embedder, weights, origin)
+    if not all(np.isfinite(array).all() for array in weights.values()):
         raise ValueError("it holds numbers that are not finite")
+    embedder.eval()
+    return embedder
+
+
+def _fit(weights: dict[str, np.ndarray], shapes: dict[str, tuple[int, ...]]) -> bool:
+    return all(name in weights and weights[name].shape == shape for name, shape in shapes.items())
+
+
+def _checked(header: dict[str, Any], parts: dict[str, np.ndarray], embedder: Embedder) -> dict[str, Any]:
+    """The fields that are no arrays; raises where they and the arrays do not make a classifier."""
+    names, files = _texts(header, "class_names"), _texts(header, "files")
+    if len(set(names)) < len(names) or len(names) < 2:
+        raise ValueError("it lacks two classes of different names")
+    _check_arrays(parts, len(names), len(files), embedder)
     resize, rejection = header["resize"], header["rejection"]
-    if not isinstance(resize, int) or not header["architecture"]["image_size"] <= resize <= 4096:
+    if not _whole(resize, embedder.architecture.image_size, _LARGEST):
         raise ValueError(f"resize is {resize!r}")
-    if rejection is not None:
-        rejection = Rejection(**rejection)
-        if not math.isfinite(rejection.threshold):
-            raise ValueError("its threshold is no number")
     return {
         "resize": resize,
         "class_names": names,
         "files": files,
-        "rejection": rejection,
+        "rejection": None if rejection is None else Rejection(**rejection),
         "adaptation": str(header["adaptation"]),
         "origin": str(header["origin"]),
     }
+
+
+def _check_arrays(parts: dict[str, np.ndarray], classes: int, pictures: int, embedder: Embedder) -> None:
+    side = parts["thumbnails"].shape[1] if parts["thumbnails"].ndim == 4 else 0
+    wanted: dict[str, tuple[tuple[int, ...], type]] = {
+        "weight": ((embedder.dim, classes), np.float32),
+        "bias": ((classes,), np.float32),
+        "embeddings": ((pictures, embedder.dim), np.float32),
+        "labels": ((pictures,), np.int64),
+        "thumbnails": ((pictures, max(side, 1), max(side, 1), embedder.architecture.channels), np.uint8),
+    }
+    for name, (shape, kind) in wanted.items():
+        array = parts[name]
+        if array.shape != shape or array.dtype != kind:
+            found = f"{array.dtype} {list(array.shape)}"
+            raise ValueError(f"{name} is {found}, not {np.dtype(kind)} {list(shape)}")
+        if not np.isfinite(array).all():
+            raise ValueError("it holds numbers that are not finite")
+    if set(parts["labels"].tolist()) != set(range(classes)):
+        raise ValueError("its support set lacks a class")
+
+
+def _texts(header: dict[str, Any], key: str) -> tuple[str, ...]:
+    value = header[key]
+    if not isinstance(value, list) or not all(isinstance(text, str) for text in value):
+        raise ValueError(f"{key} is no list of texts")
+    return tuple(value)
+
+
+def _whole(value: Any, least: int, most: int) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and least <= value <= most

@@ -2,6 +2,7 @@
 
 import csv
 import json
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,8 +13,12 @@ import numpy as np
 from ppfsl.data.decode import open_image, to_square
 from ppfsl.data.folder import EXTENSIONS, folder_source
 from ppfsl.errors import UserError
+from ppfsl.progress import say
+from ppfsl.reporting.wording import printable
 
-MOST_CLASSES, MOST_PICTURES = 1000, 20_000
+_KINDS = ", ".join(sorted(EXTENSIONS))
+MOST_CLASSES, MOST_PICTURES = 1000, 5000
+"""Of a support set, all of whose pictures are held in memory: a gigabyte at 256 px."""
 
 
 @dataclass(frozen=True)
@@ -50,38 +55,58 @@ def find_support(path: Path) -> SupportPictures:
     else:
         what = "is neither a folder nor a .json or .csv list" if path.exists() else "does not exist"
         raise UserError(f"{path} {what}; give a folder that holds one folder of pictures per class")
-    if len(found.class_names) > MOST_CLASSES or len(found.files) > MOST_PICTURES:
-        raise UserError(
-            f"{path} has {len(found.class_names)} classes and {len(found.files)} pictures, more than {MOST_CLASSES} or "
-            f"{MOST_PICTURES}; a support set is small: train on such data (name: folder in a configuration)"
-        )
+    _check_size(path, len(found.class_names), len(found.files))
     return found
 
 
+def _check_size(path: Path, classes: int, pictures: int) -> None:
+    if classes > MOST_CLASSES or pictures > MOST_PICTURES:
+        raise UserError(
+            f"{path} has {classes} classes and {pictures} pictures, more than {MOST_CLASSES} or {MOST_PICTURES}; "
+            "a support set is small: train on such data (name: folder in a configuration)"
+        )
+
+
 def find_pictures(paths: Sequence[Path]) -> list[Path]:
-    """Picture files, and all of them below folders, sorted within each; hidden ones are left out.
+    """Picture files, and all of them below folders, sorted within each.
+
+    Of a folder, hidden files are left out without a word, those of other kinds with one on stderr.
 
     Raises:
         UserError: when a path does not exist, or a folder holds no picture.
     """
     files: list[Path] = []
+    others: list[Path] = []
     for path in paths:
-        if path.is_dir():
-            inside = [
-                file
-                for file in sorted(path.rglob("*"))
-                if file.suffix.lower() in EXTENSIONS
-                and not any(part.startswith(".") for part in file.relative_to(path).parts)
-                and file.is_file()
-            ]
-            if not inside:
-                raise UserError(f"{path} holds no picture ({', '.join(sorted(EXTENSIONS))}); name another folder")
-            files += inside
-        elif path.exists():
-            files.append(path)
-        else:
-            raise UserError(f"{path} does not exist; name a picture or a folder of pictures")
+        try:
+            if path.is_dir():
+                found, left_out = _pictures_below(path)
+                if not found:
+                    raise UserError(f"{path} holds no picture ({_KINDS}); name another folder")
+                files += found
+                others += left_out
+            elif path.exists():
+                files.append(path)
+            else:
+                raise UserError(f"{path} does not exist; name a picture or a folder of pictures")
+        except OSError as error:
+            raise UserError(f"{path} cannot be looked for: {error.strerror}; name another one") from None
+    if others:
+        more = f" and {len(others) - 1} more" if len(others) > 1 else ""
+        say(f"left out, since they are no pictures ({_KINDS}): {printable(others[0])}{more}")
     return files
+
+
+def _pictures_below(path: Path) -> tuple[list[Path], list[Path]]:
+    """The pictures below a folder, and the other files."""
+    pictures: list[Path] = []
+    others: list[Path] = []
+    for file in sorted(path.rglob("*")):
+        if any(part.startswith(".") for part in file.relative_to(path).parts):
+            continue
+        if file.is_file() or (file.is_symlink() and not file.exists()):  # a broken link is a picture lost
+            (pictures if file.suffix.lower() in EXTENSIONS else others).append(file)
+    return pictures, others
 
 
 def read_square(file: Path | bytes, size: int, channels: int) -> np.ndarray:
@@ -102,35 +127,42 @@ def read_support(support: SupportPictures, size: int, channels: int) -> np.ndarr
     Raises:
         UserError: naming a picture that cannot be read; a support set is too small to go on without one.
     """
-    squares = []
-    for file in support.files:
+    squares = np.empty((len(support.files), size, size, channels), dtype=np.uint8)
+    for row, file in enumerate(support.files):
         try:
-            squares.append(read_square(file, size, channels))
+            squares[row] = read_square(file, size, channels)
         except ValueError as error:
             raise UserError(f"{file} is not a readable picture ({error}); mend it or leave it out") from None
-    return np.stack(squares)
+    return squares
 
 
 def _from_list(path: Path) -> SupportPictures:
     entries = _json_entries(path) if path.suffix.lower() == ".json" else _csv_entries(path)
-    names = tuple(dict.fromkeys(name for name, _ in entries))
-    if len(names) < 2:
-        raise UserError(f"{path} names {len(names)} class{'es' * (len(names) != 1)} and at least two are needed")
-    files = [path.parent / file for _, file in entries]
-    doubled = next((file for file in files if files.count(file) > 1), None) if len(set(files)) < len(files) else None
-    if doubled is not None:
-        raise UserError(f"{path} lists {doubled} twice; each picture has one class")
-    missing = next((file for file in files if not file.is_file()), None)
-    if missing is not None:
-        raise UserError(f"{path} lists {missing}, which is no file")
-    labels = np.array([names.index(name) for name, _ in entries], dtype=np.int64)
-    return SupportPictures(names, tuple(files), labels)
+    places = {name: place for place, name in enumerate(dict.fromkeys(name for name, _ in entries))}
+    if len(places) < 2:
+        raise UserError(f"{path} names {len(places)} class{'es' * (len(places) != 1)} and at least two are needed")
+    _check_size(path, len(places), len(entries))
+    files = tuple(path.parent / file for _, file in entries)
+    for file, times in Counter(files).items():
+        if times > 1:
+            raise UserError(f"{path} lists {file} twice; each picture has one class")
+        if not _is_file(file):
+            raise UserError(f"{path} lists {file}, which is no file; correct the name or leave it out")
+    labels = np.array([places[name] for name, _ in entries], dtype=np.int64)
+    return SupportPictures(tuple(places), files, labels)
+
+
+def _is_file(file: Path) -> bool:
+    try:
+        return file.is_file()
+    except OSError:  # a name that is too long, a folder that may not be entered
+        return False
 
 
 def _json_entries(path: Path) -> list[tuple[str, str]]:
     try:
-        tree: Any = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, ValueError) as error:
+        tree: Any = json.loads(path.read_text(encoding="utf-8-sig"), object_pairs_hook=_without_doubles)
+    except (OSError, ValueError, RecursionError) as error:
         raise UserError(f"{path} is not a readable list: {error}") from None
     if not isinstance(tree, dict) or not all(isinstance(files, list) for files in tree.values()):
         raise UserError(f'{path} must be a JSON object, {{"class": ["file", ...], ...}}')
@@ -140,20 +172,33 @@ def _json_entries(path: Path) -> list[tuple[str, str]]:
     entries = [(name, file) for name, files in tree.items() for file in files]
     odd = next((file for _, file in entries if not isinstance(file, str) or not file), None)
     if odd is not None:
-        raise UserError(f"{path}: {odd!r} is no file name")
+        raise UserError(f"{path}: {odd!r:.100} is no file name")
+    if not all(name.strip() for name in tree):
+        raise UserError(f"{path}: a class has no name; give it one")
     return entries
+
+
+def _without_doubles(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Where JSON's own way would be to forget all but the last."""
+    tree = dict(pairs)
+    if len(tree) < len(pairs):
+        name = next(name for name, times in Counter(name for name, _ in pairs).items() if times > 1)
+        raise ValueError(f"{name!r} stands there twice")
+    return tree
 
 
 def _csv_entries(path: Path) -> list[tuple[str, str]]:
     try:
         with path.open(encoding="utf-8-sig", newline="") as stream:
-            reader = csv.DictReader(stream, strict=True)
-            if set(reader.fieldnames or ()) != {"file", "label"}:
+            reader = csv.DictReader(stream, strict=True, skipinitialspace=True)
+            if sorted(reader.fieldnames or ()) != ["file", "label"]:
                 raise UserError(f"{path} must have the columns file and label, and these alone, in its first line")
-            entries = [(row["label"], row["file"]) for row in reader]
+            rows = list(reader)
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise UserError(f"{path} is not a readable list: {error}") from None
-    for number, entry in enumerate(entries, start=2):
-        if not all(isinstance(value, str) and value for value in entry):
+    for number, row in enumerate(rows, start=2):
+        if not all((row[key] or "").strip() for key in ("file", "label")):
             raise UserError(f"{path}, row {number}: file and label must both be given")
-    return entries
+        if len(row) > 2:
+            raise UserError(f"{path}, row {number} has more than two values; put quotes around a name with a comma")
+    return [(row["label"], row["file"]) for row in rows]

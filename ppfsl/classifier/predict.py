@@ -67,28 +67,30 @@ class Labeller:
 
     def label_batch(self, pictures: Sequence[tuple[str, Path | bytes]]) -> list[Answer | Unreadable]:
         """The same for (name, file or content) of pictures that are held in memory at once."""
-        answers: list[Answer | Unreadable | None] = []
-        squares = []
         architecture = self.classifier.embedder.architecture
-        for name, file in pictures:
+        squares: dict[int, np.ndarray] = {}
+        reasons: dict[int, str] = {}
+        for place, (_, file) in enumerate(pictures):
             try:
-                squares.append(read_square(file, self.classifier.resize, architecture.channels))
-                answers.append(None)
+                squares[place] = read_square(file, self.classifier.resize, architecture.channels)
             except ValueError as error:
-                answers.append(Unreadable(name, str(error)))
-        if not squares:
-            return [answer for answer in answers if answer is not None]
-        embeddings = self._run(to_pixels(center_crop(np.stack(squares), architecture.image_size)))
-        of = iter(embeddings)
+                reasons[place] = str(error)
+        embeddings: dict[int, np.ndarray] = {}
+        if squares:
+            images = center_crop(np.stack(list(squares.values())), architecture.image_size)
+            embeddings = dict(zip(squares, self._run(to_pixels(images)), strict=True))
         return [
-            self._answer(name, next(of)) if answer is None else answer
-            for (name, _), answer in zip(pictures, answers, strict=True)
+            self._answer(name, embeddings[place]) if place in embeddings else Unreadable(name, reasons[place])
+            for place, (name, _) in enumerate(pictures)
         ]
 
-    def _answer(self, name: str, embedding: np.ndarray) -> Answer:
+    def _answer(self, name: str, embedding: np.ndarray) -> Answer | Unreadable:
         classifier = self.classifier
         names = classifier.class_names
-        logits = classifier.logits(embedding).astype(np.float64)
+        with np.errstate(all="ignore"):  # of numbers that are then refused
+            logits = classifier.logits(embedding).astype(np.float64)
+        if not np.isfinite(logits).all():
+            return Unreadable(name, "the classifier's numbers for it are not finite; build the classifier again")
         shares = np.exp(logits - logits.max())
         shares /= shares.sum()
         order = np.argsort(-shares, kind="stable")

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -12,9 +13,11 @@ import numpy as np
 from ppfsl.classifier.build import Built
 from ppfsl.classifier.predict import Answer, Unreadable
 from ppfsl.reporting.terminal import console_of, text_of
+from ppfsl.reporting.wording import printable
 
 Form = Literal["table", "json", "csv"]
 _COLUMNS = ("picture", "label", "probability", "similarity", "unlike", "nearest", "error")
+_NO_TEXT = re.compile("[\ud800-\udfff]")  # lone surrogates
 
 
 def print_answers(answers: Iterable[Answer | Unreadable], form: Form, stream: TextIO | None = None) -> list[Unreadable]:
@@ -33,17 +36,32 @@ def print_answers(answers: Iterable[Answer | Unreadable], form: Form, stream: Te
     if form == "json":
         for answer in answers:
             seen.append(answer)
-            print(json.dumps(as_json(answer), ensure_ascii=False), file=stream, flush=True)
+            print(_json_line(answer, stream), file=stream, flush=True)
     elif form == "csv":
         writer = csv.DictWriter(stream, _COLUMNS, lineterminator="\n", extrasaction="ignore", restval="")
         writer.writeheader()
         for answer in answers:
             seen.append(answer)
-            writer.writerow(_flat(as_json(answer)))
+            writer.writerow({key: _written(value, stream) for key, value in _flat(as_json(answer)).items()})
     else:
         seen = list(answers)
         _print_table(seen, stream)
     return [answer for answer in seen if isinstance(answer, Unreadable)]
+
+
+def complaint(unreadable: list[Unreadable], asked: int) -> str:
+    """What to say of pictures that could not be read, at least one of those asked about."""
+    first, count = unreadable[0], len(unreadable)
+    which = f"{'the first is ' * (count > 1)}{printable(first.name)}: {first.reason}"
+    others = "; all others are labelled" if asked > count else ""
+    return f"{count} of {asked} picture{'s' * (asked != 1)} could not be read ({which}){others}"
+
+
+def print_summary(built: Built, path: Path, stream: TextIO | None = None) -> None:
+    """Print what was built; `stream` None: standard output."""
+    console = console_of(stream or sys.stdout)
+    for line in summary(built, path).splitlines():
+        console.print(text_of(console, line), soft_wrap=True)
 
 
 def summary(built: Built, path: Path) -> str:
@@ -88,6 +106,27 @@ def as_json(answer: Answer | Unreadable) -> dict[str, Any]:
     }
 
 
+def _json_line(answer: Answer | Unreadable, stream: TextIO) -> str:
+    """JSON in the stream's encoding where it has all of its characters, else with escapes, which all encodings have.
+
+    Bytes of file names that are no text become replacement characters, since JSON is text.
+    """
+    text = _NO_TEXT.sub("\N{REPLACEMENT CHARACTER}", json.dumps(as_json(answer), ensure_ascii=False, allow_nan=False))
+    try:
+        text.encode(stream.encoding or "utf-8")
+    except UnicodeEncodeError:
+        return json.dumps(json.loads(text))
+    return text
+
+
+def _written(value: Any, stream: TextIO) -> Any:
+    """A text in the characters that the stream has: backslashes and numbers stand for others, as in Python."""
+    if not isinstance(value, str):
+        return value
+    encoding = stream.encoding or "utf-8"
+    return value.encode(encoding, "backslashreplace").decode(encoding)
+
+
 def _flat(value: dict[str, Any]) -> dict[str, Any]:
     """One row: the nearest support picture's name alone."""
     nearest = value.get("nearest")
@@ -100,8 +139,8 @@ def _print_table(answers: list[Answer | Unreadable], stream: TextIO) -> None:
     console = console_of(stream)
     table = Table(box=None, pad_edge=False)
     several = any(isinstance(answer, Answer) and answer.nearest for answer in answers)
-    for title in ("picture", "label", "probability", *(["nearest support picture"] if several else [])):
-        table.add_column(title, justify="right" if title == "probability" else "left", overflow="fold")
+    for title in ("picture", "label", "probability", "similarity", *(["nearest support pictures"] if several else [])):
+        table.add_column(title, justify="right" if title in ("probability", "similarity") else "left", overflow="fold")
     for answer in answers:
         table.add_row(*(text_of(console, cell) for cell in _cells(answer, several)))
     console.print(table)
@@ -111,11 +150,10 @@ def _cells(answer: Answer | Unreadable, several: bool) -> Iterator[str]:
     yield answer.name
     if isinstance(answer, Unreadable):
         yield f"not readable: {answer.reason}"
-        yield ""
-        if several:
-            yield ""
+        yield from [""] * (3 if several else 2)
         return
     yield f"none of these? (most like {answer.label})" if answer.unlike else answer.label
     yield f"{100 * answer.probability:.1f} %"
+    yield f"{answer.similarity:.3f}"
     if several:
         yield ", ".join(f"{file} ({cosine:.2f})" for file, _, cosine in answer.nearest)

@@ -74,13 +74,16 @@ def load_checkpoint(path: Path) -> Checkpoint:
     Raises:
         UserError: when it is missing, damaged, or no checkpoint of ppfsl.
     """
+    wrong = UserError(f"{path} is not a checkpoint of ppfsl; name one that a run wrote in its checkpoints/")
+    if path.suffix == ".pdparams" and path.is_file():  # a pickle, which can run code
+        raise wrong
     arrays, metadata = read_weights(path)
     try:
         header = json.loads(metadata["ppfsl"])
         architecture = Architecture.from_json(header["architecture"])
         facts = header["facts"]
     except (KeyError, TypeError, ValueError):
-        raise UserError(f"{path} is not a checkpoint of ppfsl; name one that a run wrote in its checkpoints/") from None
+        raise wrong from None
     weights = {name: value for name, value in arrays.items() if not name.startswith((_TRAINING, _METHOD))}
     return Checkpoint(
         architecture, weights, header.get("layer"), _below(_METHOD, arrays), _below(_TRAINING, arrays), facts
