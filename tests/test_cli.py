@@ -1,6 +1,7 @@
 """How command lines end."""
 
 import contextlib
+import os
 import re
 import subprocess
 import sys
@@ -80,9 +81,9 @@ def test_what_does_not_resume_does_not_promise_it(capsys: pytest.CaptureFixture[
 @pytest.mark.parametrize("lines", [1, 100_000])  # as many as the pipe holds, and more
 def test_reader_that_leaves_is_no_error(lines: int) -> None:
     code = f"import sys; from ppfsl.cli import run; sys.stdin.read(); run(lambda: print('line\\n' * {lines}))"
-    tool = subprocess.Popen(
-        [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
-    )
+    buffered = {key: value for key, value in os.environ.items() if key != "PYTHONUNBUFFERED"}
+    pipes = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
+    tool = subprocess.Popen([sys.executable, "-c", code], env=buffered, **pipes)  # type: ignore[call-overload]
     assert tool.stdin is not None and tool.stdout is not None and tool.stderr is not None
     tool.stdout.close()
     tool.stdin.close()

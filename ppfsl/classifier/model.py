@@ -213,4 +213,4 @@ def _texts(header: dict[str, Any], key: str) -> tuple[str, ...]:
 
 
 def _whole(value: Any, least: int, most: int) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and least <= value <= most
+    return isinstance(value, int) and least <= value <= most

@@ -45,7 +45,11 @@ def console_of(stream: TextIO) -> "Console":
     """Where to print: colours and the window's width on a terminal, 100 columns elsewhere."""
     from rich.console import Console
 
-    return Console(file=stream, width=None if stream.isatty() else PLAIN_WIDTH)
+    class Passing(Console):
+        def on_broken_pipe(self) -> None:  # where rich would end the process by itself
+            raise BrokenPipeError
+
+    return Passing(file=stream, width=None if stream.isatty() else PLAIN_WIDTH)
 
 
 def text_of(console: "Console", text: str, style: str = "") -> "Text":
