@@ -39,7 +39,8 @@ class SupportPictures:
 def find_support(path: Path) -> SupportPictures:
     """The pictures that a folder or a list names; none is opened.
 
-    A folder holds a folder per class (`ppfsl.data.folder`). A list is JSON, `{"class": ["file", ...], ...}`, or CSV
+    A folder holds a folder per class (`ppfsl.data.folder`); files of other kinds in it are left out with a word on
+    stderr. A list is JSON, `{"class": ["file", ...], ...}`, or CSV
     with the header `file,label`; its files are absolute or relative to the list's own folder.
 
     Raises:
@@ -50,6 +51,7 @@ def find_support(path: Path) -> SupportPictures:
         source = folder_source(path)
         names = tuple(source.class_names.values())
         found = SupportPictures(names, tuple(path / file for file in source.files), source.labels - 1)
+        _say_left_out(_pictures_below(path)[1])
     elif path.suffix.lower() in (".json", ".csv"):
         found = _from_list(path)
     else:
@@ -91,10 +93,14 @@ def find_pictures(paths: Sequence[Path]) -> list[Path]:
                 raise UserError(f"{path} does not exist; name a picture or a folder of pictures")
         except OSError as error:
             raise UserError(f"{path} cannot be looked for: {error.strerror}; name another one") from None
+    _say_left_out(others)
+    return files
+
+
+def _say_left_out(others: Sequence[Path]) -> None:
     if others:
         more = f" and {len(others) - 1} more" if len(others) > 1 else ""
         say(f"left out, since they are no pictures ({_KINDS}): {printable(others[0])}{more}")
-    return files
 
 
 def _pictures_below(path: Path) -> tuple[list[Path], list[Path]]:

@@ -71,7 +71,7 @@ def summary(built: Built, path: Path) -> str:
     shots = f"{few} each" if few == most else f"{few} to {most} each"
     lines = [
         f"{path}: {len(classifier.class_names)} classes, {shots}, embedder {classifier.origin}",
-        f"classes: {', '.join(classifier.class_names)}",
+        f"classes: {'; '.join(classifier.class_names)}",
     ]
     if built.left_out:
         lines.append(

@@ -53,7 +53,7 @@ def refused(path: Path, *words: str) -> None:
 # --- support sets
 
 
-def test_folder_per_class_gives_its_names_and_files(tmp_path: Path) -> None:
+def test_folder_per_class_gives_its_names_and_files(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     touch(tmp_path, "tulip/2.png", "tulip/1.png", "玫瑰/below/x.JPG", "玫瑰/.hidden.png", ".git/x.png")
     (tmp_path / "tulip" / "notes.txt").write_text("no picture")
     found = find_support(tmp_path)
@@ -61,6 +61,7 @@ def test_folder_per_class_gives_its_names_and_files(tmp_path: Path) -> None:
     assert found.files == (tmp_path / "tulip/1.png", tmp_path / "tulip/2.png", tmp_path / "玫瑰/below/x.JPG")
     assert found.labels.tolist() == [0, 0, 1]
     assert found.labels.dtype == np.int64
+    assert capsys.readouterr().err.endswith("/tulip/notes.txt\n"), "what was left out is said"
 
 
 def test_the_same_pictures_in_either_list(flat: Path, tmp_path_factory: pytest.TempPathFactory) -> None:

@@ -135,7 +135,7 @@ def test_summary_says_what_was_built(built: Built) -> None:
     assert rejection is not None
     first, classes, left_out, threshold = summary(built, Path("m.safetensors")).splitlines()
     assert first == f"m.safetensors: 3 classes, 4 each, embedder {built.classifier.origin}"
-    assert classes == "classes: rose, tulip, 向日葵"
+    assert classes == "classes: rose; tulip; 向日葵"
     assert left_out.endswith(f"itself left out of the class means: {built.right} of 12 right")
     assert f"below a similarity of {rejection.threshold:.3f}, chosen on the support set, each class" in threshold
     assert f"{100 * rejection.known_kept:.0f} % of known kept" in threshold

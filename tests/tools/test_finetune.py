@@ -85,7 +85,7 @@ def test_folder_to_classifier(place: Path) -> None:
     assert (done.returncode, done.stderr) == (0, "")
     first, classes, left_out, threshold = done.stdout.splitlines()
     assert first == "my.safetensors: 3 classes, 3 each, embedder conv4, weights weights.safetensors"
-    assert classes == "classes: [bold]tulip, rose, 向日葵"
+    assert classes == "classes: [bold]tulip; rose; 向日葵"
     assert "of 9 right" in left_out
     assert "chosen on the support set" in threshold
     assert load_classifier(place / "my.safetensors").class_names == ("[bold]tulip", "rose", "向日葵")
@@ -116,7 +116,7 @@ def test_lists_and_checkpoints(place: Path) -> None:
 def test_output_that_lacks_the_letters(place: Path) -> None:
     done = start("finetune", place, *words(), PYTHONIOENCODING="ascii")
     assert (done.returncode, done.stderr) == (0, "")
-    assert "classes: [bold]tulip, rose, ???" in done.stdout
+    assert "classes: [bold]tulip; rose; ???" in done.stdout
 
 
 def test_mistakes_leave_the_old_classifier(place: Path) -> None:
