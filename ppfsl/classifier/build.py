@@ -9,7 +9,7 @@ import paddle
 from ppfsl.backbones.embedder import Embedder, build_embedder
 from ppfsl.backbones.weights import load_pretrained
 from ppfsl.classifier.model import Classifier, Rejection
-from ppfsl.classifier.pictures import find_support, read_support
+from ppfsl.classifier.pictures import SupportPictures, find_support, read_support
 from ppfsl.classifier.rejection import by_support_set, by_validation_classes, leave_one_out
 from ppfsl.config import Adaptation, ClassMeanConfig, Config, FinetuneConfig
 from ppfsl.config_file import load_config
@@ -31,6 +31,21 @@ THUMBNAIL = 96  # pixels
 
 
 @dataclass(frozen=True)
+class Validation:
+    """Images of classes that neither training nor the classifier has seen, which choose the rejection threshold.
+
+    Attributes:
+        embeddings: float32 [N, D], of length one.
+        labels: int64 [N].
+        name: in words.
+    """
+
+    embeddings: np.ndarray
+    labels: np.ndarray
+    name: str
+
+
+@dataclass(frozen=True)
 class Source:
     """Where a classifier's embedder comes from.
 
@@ -38,14 +53,13 @@ class Source:
         embedder: frozen, in evaluation mode.
         resize: pixels of the shorter side of pictures.
         origin: in words.
-        run: the configuration of the run it is from, whose validation classes choose the rejection threshold; None: it
-            is of no run, or nobody knows of which.
+        validation: of the run that the embedder is from; None: it is of no run, or that run has none.
     """
 
     embedder: Embedder
     resize: int
     origin: str
-    run: Config | None
+    validation: Validation | None
 
 
 @dataclass(frozen=True)
@@ -75,38 +89,73 @@ def build_classifier(config: Config, support: Path, checkpoint: Path | None = No
     Raises:
         UserError: for every mistake that the user can mend.
     """
-    adaptation = _linear(config.adaptations[0])
+    adaptation = linear_adaptation(config.adaptations[0])
     pictures = find_support(support)
     choose_device(config.device)
     with operators(config.onednn):
-        source = _from_weights(config) if checkpoint is None else _from_checkpoint(checkpoint)
-        architecture = source.embedder.architecture
-        squares = read_support(pictures, source.resize, architecture.channels)
-        images = center_crop(squares, architecture.image_size)
-        embeddings = embed(source.embedder, images, np.arange(len(images)), progress="embedding the support set")
-        weight, bias = _head(adaptation, source.embedder, config.seed, embeddings, pictures.labels)
-        classifier = Classifier(
-            embedder=source.embedder,
-            resize=source.resize,
-            class_names=pictures.class_names,
-            weight=weight,
-            bias=bias,
-            embeddings=embeddings,
-            labels=pictures.labels,
-            thumbnails=thumbnails_of(squares, THUMBNAIL),
-            files=tuple(_shown(file, support) for file in pictures.files),
-            rejection=_rejection(source, embeddings, pictures.labels),
-            adaptation=adaptation.label or adaptation.name,
-            origin=source.origin,
-        )
-    cosines, _ = leave_one_out(embeddings, pictures.labels)
-    several = np.bincount(pictures.labels)[pictures.labels] > 1
-    right = int((cosines.argmax(1) == pictures.labels[several]).sum()) if len(cosines) else 0
+        source = open_source(config, checkpoint)
+        squares = read_support(pictures, source.resize, source.embedder.architecture.channels)
+        names = tuple(_shown(file, support) for file in pictures.files)
+        return classifier_from(source, adaptation, pictures, squares, names, config.seed)
+
+
+def open_source(config: Config, checkpoint: Path | None) -> Source:
+    """The embedder of a checkpoint, or without one the pretrained one that a configuration describes.
+
+    Raises:
+        UserError: when there is none.
+    """
+    return _from_weights(config) if checkpoint is None else from_checkpoint(checkpoint)
+
+
+def classifier_from(
+    source: Source,
+    adaptation: ClassMeanConfig | FinetuneConfig,
+    pictures: SupportPictures,
+    squares: np.ndarray,
+    names: tuple[str, ...],
+    seed: int = 0,
+) -> Built:
+    """Build a classifier from pictures that have been read.
+
+    Args:
+        source: the embedder.
+        adaptation: how the head is made.
+        pictures: the classes, and the pictures' labels.
+        squares: uint8 [S, R, R, C], the pictures, R being `source.resize`.
+        names: [S], of the pictures.
+        seed: of a random initialisation.
+    """
+    labels = pictures.labels
+    images = center_crop(squares, source.embedder.architecture.image_size)
+    embeddings = embed(source.embedder, images, np.arange(len(images)), progress="embedding the support set")
+    weight, bias = _head(adaptation, source.embedder, seed, embeddings, labels)
+    classifier = Classifier(
+        embedder=source.embedder,
+        resize=source.resize,
+        class_names=pictures.class_names,
+        weight=weight,
+        bias=bias,
+        embeddings=embeddings,
+        labels=labels,
+        thumbnails=thumbnails_of(squares, THUMBNAIL),
+        files=names,
+        rejection=_rejection(source, embeddings, labels),
+        adaptation=adaptation.label or adaptation.name,
+        origin=source.origin,
+    )
+    cosines, _ = leave_one_out(embeddings, labels)
+    several = np.bincount(labels)[labels] > 1
+    right = int((cosines.argmax(1) == labels[several]).sum()) if len(cosines) else 0
     return Built(classifier, len(cosines), right)
 
 
-def _linear(adaptation: Adaptation) -> ClassMeanConfig | FinetuneConfig:
-    """The adaptation, if its classifier is a matrix on embeddings."""
+def linear_adaptation(adaptation: Adaptation) -> ClassMeanConfig | FinetuneConfig:
+    """The adaptation, if its classifier is a matrix on embeddings.
+
+    Raises:
+        UserError: when it is not.
+    """
     if isinstance(adaptation, ClassMeanConfig):
         return adaptation
     if isinstance(adaptation, FinetuneConfig):
@@ -154,7 +203,16 @@ def _from_weights(config: Config) -> Source:
     )
 
 
-def _from_checkpoint(path: Path) -> Source:
+def from_checkpoint(path: Path, validation: bool = True) -> Source:
+    """The embedder of a checkpoint, or of the best one in a run's folder.
+
+    Args:
+        path: the file or the folder.
+        validation: whether the run's validation classes are wanted.
+
+    Raises:
+        UserError: when there is none.
+    """
     file = path / "checkpoints" / "best.safetensors" if path.is_dir() else path
     if path.is_dir() and not file.is_file():
         raise UserError(f"{path} holds no trained embedder ({file} is missing); name the folder of a finished run")
@@ -164,31 +222,32 @@ def _from_checkpoint(path: Path) -> Source:
     run = load_config(settings) if file.parent.name == "checkpoints" and settings.is_file() else None
     # What the run resized pictures to stands in the checkpoint itself, which may have left its folder.
     resize = load_checkpoint(file).facts.get("trained_on", {}).get("data.cached_size")
-    return Source(embedder, resize or embedder.architecture.image_size, str(path), run)
+    others = _validation(embedder, run) if run is not None and validation else None
+    return Source(embedder, resize or embedder.architecture.image_size, str(path), others)
+
+
+def _validation(embedder: Embedder, run: Config) -> Validation | None:
+    """The validation classes of a run, where its data can be had."""
+    try:
+        data = open_data(run)
+        if not data.split.validation.classes:
+            return None
+        rows = part_images(data.table, data.split, "validation")
+        projected = embedding_cache(run).projected(embedder, data.table, rows, "embedding validation images")
+    except UserError as error:
+        say(f"warning: the rejection threshold is not chosen on validation classes: {error}")
+        return None
+    name = f"validation classes of {data.table.name}, split {data.split.name}"
+    return Validation(normalized(projected), data.table.labels[rows], name)
 
 
 def _rejection(source: Source, embeddings: np.ndarray, labels: np.ndarray) -> Rejection | None:
     """The threshold by validation classes where they can be had, else by the support set."""
     way, shot = int(labels.max()) + 1, max(int(np.median(np.bincount(labels))), 1)
-    if source.run is not None:
-        try:
-            chosen = _by_run(source.embedder, source.run, way, shot)
-        except UserError as error:
-            say(f"warning: the rejection threshold is not chosen on validation classes: {error}")
-        else:
-            if chosen is not None:
-                return chosen
-    return by_support_set(embeddings, labels)
-
-
-def _by_run(embedder: Embedder, run: Config, way: int, shot: int) -> Rejection | None:
-    data = open_data(run)
-    if not data.split.validation.classes:
-        return None
-    rows = part_images(data.table, data.split, "validation")
-    projected = embedding_cache(run).projected(embedder, data.table, rows, "embedding validation images")
-    where = f"validation classes of {data.table.name}, split {data.split.name}"
-    return by_validation_classes(normalized(projected), data.table.labels[rows], way, shot, where)
+    others, chosen = source.validation, None
+    if others is not None:
+        chosen = by_validation_classes(others.embeddings, others.labels, way, shot, others.name)
+    return by_support_set(embeddings, labels) if chosen is None else chosen
 
 
 def _shown(file: Path, support: Path) -> str:

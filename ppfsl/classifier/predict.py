@@ -25,6 +25,7 @@ class Answer:
         similarity: greatest cosine to a class mean.
         unlike: whether that is below the rejection threshold: it is probably of none of the classes.
         nearest: (file, class, cosine) of the support pictures most like it, the nearest first.
+        places: of the same among the classifier's support pictures.
     """
 
     name: str
@@ -33,6 +34,7 @@ class Answer:
     similarity: float
     unlike: bool
     nearest: tuple[tuple[str, str, float], ...]
+    places: tuple[int, ...] = ()
 
     @property
     def probability(self) -> float:
@@ -107,4 +109,5 @@ class Labeller:
             nearest=tuple(
                 (classifier.files[place], names[classifier.labels[place]], float(cosines[place])) for place in nearest
             ),
+            places=tuple(int(place) for place in nearest),
         )

@@ -1,0 +1,213 @@
+"""What visitors of the page have brought: pictures and classifiers, in memory alone, each visitor's apart."""
+
+import io
+import secrets
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from PIL import Image
+
+from ppfsl.classifier.build import Built, Source, classifier_from
+from ppfsl.classifier.pictures import SupportPictures, read_square
+from ppfsl.classifier.predict import Answer, Labeller, Unreadable
+from ppfsl.config import ClassMeanConfig, FinetuneConfig
+from ppfsl.data.decode import thumbnails_of
+from ppfsl.errors import UserError
+
+THUMBNAIL = 96  # pixels
+LONGEST_NAME = 100  # characters
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What a visitor may bring, and how many visitors there may be."""
+
+    classes: int = 50
+    pictures_per_class: int = 50
+    pictures_per_request: int = 50
+    request_bytes: int = 64_000_000
+    sessions: int = 100
+    idle_seconds: float = 1800.0
+    waiting: int = 8
+    """Requests that wait for their turn; more are sent away."""
+
+
+class LimitError(UserError):
+    """More than the limits allow."""
+
+
+class UnknownSessionError(UserError):
+    """There is no such session, or no longer."""
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A support picture: its name, class, square pixels [S, S, C] and a small JPEG of it."""
+
+    name: str
+    label: str
+    square: np.ndarray
+    thumbnail: bytes
+
+
+@dataclass
+class Session:
+    """One visitor's pictures by number, and the classifier that was last built of them."""
+
+    pictures: dict[int, Picture] = field(default_factory=dict)
+    built: tuple[Labeller, tuple[int, ...]] | None = None  # with the numbers of the pictures that it was built of
+    next_number: int = 1
+    used: float = 0.0
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def labels(self) -> list[str]:
+        """The classes, in the order in which they came."""
+        return list(dict.fromkeys(picture.label for picture in self.pictures.values()))
+
+
+class Sessions:
+    """All visitors.
+
+    Args:
+        source: the embedder that serves all.
+        adaptation: how heads are made.
+        limits: of visitors and what they bring.
+        clock: seconds, never backwards.
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        adaptation: ClassMeanConfig | FinetuneConfig,
+        limits: Limits | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.limits = limits or Limits()
+        self._source, self._adaptation, self._clock = source, adaptation, clock
+        self._sessions: dict[str, Session] = {}
+        self._lock = threading.Lock()
+
+    def open(self) -> str:
+        """A new session's token.
+
+        Raises:
+            LimitError: when there are too many.
+        """
+        with self._lock:
+            self._sweep()
+            if len(self._sessions) >= self.limits.sessions:
+                raise LimitError("there are too many visitors at the moment; come back later")
+            token = secrets.token_urlsafe(24)
+            self._sessions[token] = Session(used=self._clock())
+        return token
+
+    def get(self, token: str) -> Session:
+        """The session of a token.
+
+        Raises:
+            UnknownSessionError: when it has ended, or never was.
+        """
+        with self._lock:
+            self._sweep()
+            if token not in self._sessions:
+                raise UnknownSessionError("this session has ended; reload the page")
+            session = self._sessions[token]
+            session.used = self._clock()
+        return session
+
+    def close(self, token: str) -> None:
+        """Forget a session, if there is one."""
+        with self._lock:
+            self._sessions.pop(token, None)
+
+    def _sweep(self) -> None:
+        oldest = self._clock() - self.limits.idle_seconds
+        for token in [token for token, session in self._sessions.items() if session.used < oldest]:
+            del self._sessions[token]
+
+    def add(self, session: Session, label: str, files: Sequence[tuple[str, bytes]]) -> list[int | Unreadable]:
+        """Add pictures (name, content) to a class: each one's number, or why it cannot be read.
+
+        Raises:
+            UserError: for an empty or long name of a class.
+            LimitError: when there would be too many classes or pictures; nothing is added then.
+        """
+        label = label.strip()
+        if not label or len(label) > LONGEST_NAME or not label.isprintable():
+            raise UserError(f"a class needs a name of 1 to {LONGEST_NAME} printable characters")
+        architecture = self._source.embedder.architecture
+        read: list[Picture | Unreadable] = []
+        for name, content in files:
+            try:
+                square = read_square(content, self._source.resize, architecture.channels)
+                read.append(Picture(name, label, square, _jpeg(square)))
+            except ValueError as error:
+                read.append(Unreadable(name, str(error)))
+        with session.lock:
+            of_class = sum(picture.label == label for picture in session.pictures.values())
+            if not of_class and len(session.labels()) >= self.limits.classes:
+                raise LimitError(f"there are {self.limits.classes} classes already, which is the most")
+            if of_class + sum(isinstance(one, Picture) for one in read) > self.limits.pictures_per_class:
+                raise LimitError(f"a class may have {self.limits.pictures_per_class} pictures at most")
+            answers: list[int | Unreadable] = []
+            for one in read:
+                if isinstance(one, Picture):
+                    session.pictures[session.next_number] = one
+                    answers.append(session.next_number)
+                    session.next_number += 1
+                else:
+                    answers.append(one)
+        return answers
+
+    def remove(self, session: Session, numbers: Sequence[int]) -> None:
+        """Forget support pictures; unknown numbers are passed over."""
+        with session.lock:
+            for number in numbers:
+                session.pictures.pop(number, None)
+
+    def build(self, session: Session) -> Built:
+        """Build a classifier of the session's pictures as they are now.
+
+        Raises:
+            UserError: when there are fewer than two classes.
+        """
+        with session.lock:
+            pictures = dict(session.pictures)
+            names = session.labels()
+        if len(names) < 2:
+            raise UserError("a classifier needs pictures of two classes or more")
+        labels = np.array([names.index(picture.label) for picture in pictures.values()], dtype=np.int64)
+        support = SupportPictures(tuple(names), (), labels)
+        squares = np.stack([picture.square for picture in pictures.values()])
+        files = tuple(picture.name for picture in pictures.values())
+        built = classifier_from(self._source, self._adaptation, support, squares, files)
+        with session.lock:
+            session.built = Labeller(built.classifier, nearest=3), tuple(pictures)
+        return built
+
+    def answer(
+        self, session: Session, files: Sequence[tuple[str, bytes]]
+    ) -> list[tuple[Answer | Unreadable, tuple[int, ...]]]:
+        """Label pictures by the classifier that was last built; with each answer the numbers of its nearest pictures.
+
+        Raises:
+            UserError: when none has been built.
+        """
+        with session.lock:
+            built = session.built
+        if built is None:
+            raise UserError("there is no classifier yet; build one first")
+        labeller, numbers = built
+        answers = labeller.label_batch(files)
+        places = [answer.places if isinstance(answer, Answer) else () for answer in answers]
+        return [(one, tuple(numbers[place] for place in of)) for one, of in zip(answers, places, strict=True)]
+
+
+def _jpeg(square: np.ndarray) -> bytes:
+    small = thumbnails_of(square[None], THUMBNAIL)[0]
+    stream = io.BytesIO()
+    Image.fromarray(small.squeeze(-1) if small.shape[-1] == 1 else small).save(stream, "JPEG", quality=85)
+    return stream.getvalue()

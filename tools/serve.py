@@ -1,0 +1,51 @@
+"""A local page to try it on: drop a few pictures into named classes, press one button, show it new ones.
+
+    pip install -r requirements-serve.txt
+    python tools/serve.py                                           then open http://127.0.0.1:8000
+    python tools/serve.py --checkpoint output/quickstart --port 8080
+
+The same is to be had over HTTP; http://127.0.0.1:8000/openapi.json describes it. Only this computer can reach the page,
+unless --host says otherwise: then anybody who can reach that address. Nothing is kept after it ends.
+"""
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from ppfsl.cli import config_parser, read_config, run
+
+_CONFIG = Path(__file__).resolve().parent.parent / "configs" / "own_pictures.yaml"
+
+
+def main() -> None:
+    """Load the embedder, serve until interrupted."""
+    parser = config_parser(__doc__ or "", default=_CONFIG)
+    parser.add_argument("--checkpoint", type=Path, metavar="PATH", help="a run's folder, or a checkpoint of one")
+    parser.add_argument("--host", default="127.0.0.1", help="address to listen at (default 127.0.0.1)")
+    parser.add_argument("--port", type=int, default=8000, help="default 8000")
+    arguments = parser.parse_args()
+    config, _ = read_config(arguments)
+    from ppfsl.errors import UserError
+
+    try:
+        import uvicorn
+
+        from ppfsl.serving.app import build_app
+    except ImportError as error:
+        raise UserError(f"the page needs more packages ({error}): pip install -r requirements-serve.txt") from None
+    from ppfsl.classifier.build import linear_adaptation, open_source
+    from ppfsl.runtime import choose_device
+    from ppfsl.serving.sessions import Sessions
+
+    adaptation = linear_adaptation(config.adaptations[0])
+    choose_device(config.device)
+    sessions = Sessions(open_source(config, arguments.checkpoint), adaptation)
+    local = arguments.host in ("127.0.0.1", "localhost", "::1")
+    app = build_app(sessions, ["127.0.0.1", "localhost", "[::1]"] if local else ["*"])
+    print(f"http://{arguments.host}:{arguments.port}", flush=True)
+    uvicorn.run(app, host=arguments.host, port=arguments.port, log_level="warning", access_log=False)
+
+
+if __name__ == "__main__":
+    run(main)
