@@ -1,0 +1,149 @@
+"""Exported models give ppfsl's numbers, and run where ppfsl is not."""
+
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import paddle
+import pytest
+from paddle import nn
+from PIL import Image
+
+from ppfsl.backbones.embedder import Architecture, build_embedder
+from ppfsl.classifier.model import Classifier
+from ppfsl.classifier.predict import Answer, Labeller
+from ppfsl.errors import UserError
+from ppfsl.inference import export as module
+from ppfsl.inference.export import LabellingNetwork, export
+
+HAS_ONNX = all(importlib.util.find_spec(name) for name in ("paddle2onnx", "onnxruntime"))
+onnx = pytest.mark.skipif(not HAS_ONNX, reason="paddle2onnx or onnxruntime is not installed")
+NARROW = Architecture("conv4", 16, options=(("width", 4),))
+FORMATS = ["paddle", pytest.param("onnx", marks=onnx)]
+
+
+def classifier(architecture: Architecture = NARROW) -> Classifier:
+    embedder, rng = build_embedder(architecture, 0), np.random.default_rng(0)
+    embedder.eval()
+    channels = architecture.channels
+    return Classifier(
+        embedder=embedder,
+        resize=20,
+        class_names=("rose", "睡莲", "tulip"),
+        weight=20 * rng.normal(size=(embedder.dim, 3)).astype(np.float32),
+        bias=rng.normal(size=3).astype(np.float32),
+        embeddings=rng.normal(size=(3, embedder.dim)).astype(np.float32),
+        labels=np.arange(3),
+        thumbnails=np.zeros((3, 8, 8, channels), dtype=np.uint8),
+        files=("a.png", "b.png", "c.png"),
+        rejection=None,
+        adaptation="class_mean",
+        origin="nowhere",
+    )
+
+
+@pytest.fixture
+def pictures(tmp_path: Path) -> list[Path]:
+    """Wide, tall, square, grey, and one that lies on its side by its orientation tag."""
+    rng, files = np.random.default_rng(1), []
+    for number, shape in enumerate([(24, 41, 3), (47, 25, 3), (20, 20, 3), (30, 31), (33, 50, 3)]):
+        image = Image.fromarray(rng.integers(0, 256, shape, dtype=np.uint8))
+        exif = Image.Exif()
+        if number == 4:
+            exif[274] = 6
+        files.append(tmp_path / f"picture {number}.png")
+        image.save(files[-1], exif=exif)
+    return files
+
+
+@pytest.mark.parametrize("form", FORMATS)
+@pytest.mark.parametrize("channels", [3, 1])
+def test_the_example_labels_pictures_as_ppfsl_does(
+    form: Any, channels: int, pictures: list[Path], tmp_path: Path
+) -> None:
+    built = classifier(Architecture("conv4", 16, channels, options=(("width", 4),)))
+    export(built, built.resize, tmp_path / "exported", [form])
+    command = [sys.executable, f"run_{form}.py", *map(str, pictures)]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path / "exported", env=_without_ppfsl())
+    assert done.returncode == 0, done.stderr
+    expected = []
+    for answer in Labeller(built).label(pictures):
+        assert isinstance(answer, Answer)
+        expected.append(f"{answer.name} {answer.label} {answer.probability:.1%}")
+    assert done.stdout.splitlines()[-len(pictures) :] == expected
+
+
+def _without_ppfsl() -> dict[str, str]:
+    return {**os.environ, "PYTHONIOENCODING": "utf-8"}
+
+
+@pytest.mark.parametrize(
+    ("form", "files"),
+    [("paddle", ["model.json", "model.pdiparams"]), pytest.param("onnx", ["model.onnx"], marks=onnx)],
+)
+def test_the_files_of_a_format(form: Any, files: list[str], tmp_path: Path) -> None:
+    written = export(classifier(), 20, tmp_path / "out", [form])
+    assert [path.name for path in written] == [*files, "about.json", f"run_{form}.py"]
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == sorted(path.name for path in written)
+    about = json.loads((tmp_path / "out" / "about.json").read_text(encoding="utf-8"))
+    assert about["classes"] == ["rose", "睡莲", "tulip"]
+    assert (about["resize"], about["image_size"], about["channels"]) == (20, 16, 3)
+
+
+def test_probabilities_are_those_of_the_head() -> None:
+    built = classifier()
+    images = np.random.default_rng(2).uniform(0, 255, (4, 3, 16, 16)).astype(np.float32)
+    with paddle.no_grad():
+        embeddings = built.embedder(paddle.to_tensor(images)).numpy()
+        found = LabellingNetwork(built)(paddle.to_tensor(images)).numpy()
+    logits = np.exp(built.logits(embeddings))
+    np.testing.assert_allclose(found, logits / logits.sum(1, keepdims=True), rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("form", FORMATS)
+@pytest.mark.parametrize("backbone", ["resnet12", "resnet18", "mobilenet_v1"])
+def test_every_backbone_is_checked_against_eager_mode(form: Any, backbone: str, tmp_path: Path) -> None:
+    options = (("scale", 0.25),) if backbone == "mobilenet_v1" else ()
+    embedder = build_embedder(Architecture(backbone, 32, 3, 6, options=options), 0)
+    before = nn.functional.leaky_relu
+    assert (tmp_path / "out" / "about.json") in export(embedder, 32, tmp_path / "out", [form])
+    assert nn.functional.leaky_relu is before
+    assert json.loads((tmp_path / "out" / "about.json").read_text())["classes"] is None
+
+
+def test_a_model_that_differs_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    really = module._paddle
+
+    def wrong(model: Path) -> Any:
+        paths, run = really(model)
+        return paths, lambda images: run(images) + 1e-3
+
+    monkeypatch.setattr(module, "_paddle", wrong)
+    with pytest.raises(
+        UserError, match=r"^the exported paddle model differs from ppfsl's by 1\.0e-03, more than 1e-04; "
+    ):
+        export(classifier(), 20, tmp_path / "out", ["paddle"])
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+def test_absent_packages_are_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setitem(sys.modules, "paddle2onnx", None)
+    with pytest.raises(UserError, match=r"^ONNX needs two more packages .*pip install paddle2onnx onnxruntime, or"):
+        export(classifier(), 20, tmp_path / "out", ["onnx"])
+
+
+@onnx
+def test_what_cannot_be_converted_is_said(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    import paddle2onnx
+
+    def failing(*_: object, **__: object) -> None:
+        raise RuntimeError("no such operator")
+
+    monkeypatch.setattr(paddle2onnx, "export", failing)
+    with pytest.raises(UserError, match=r"^Paddle2ONNX cannot convert this network \(no such operator\)"):
+        export(classifier(), 20, tmp_path / "out", ["onnx"])
