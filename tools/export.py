@@ -30,8 +30,8 @@ def main() -> None:
 
     prepare(1)
     from ppfsl.classifier.build import from_checkpoint
+    from ppfsl.classifier.export import Format, export
     from ppfsl.classifier.model import load_classifier
-    from ppfsl.inference.export import Format, export
 
     formats: list[Format] = ["paddle", "onnx"] if arguments.format == "both" else [arguments.format]
     if arguments.model is not None:

@@ -15,11 +15,11 @@ from paddle import nn
 from PIL import Image
 
 from ppfsl.backbones.embedder import Architecture, build_embedder
+from ppfsl.classifier import export as module
+from ppfsl.classifier.export import LabellingNetwork, export
 from ppfsl.classifier.model import Classifier
 from ppfsl.classifier.predict import Answer, Labeller
 from ppfsl.errors import UserError
-from ppfsl.inference import export as module
-from ppfsl.inference.export import LabellingNetwork, export
 
 HAS_ONNX = all(importlib.util.find_spec(name) for name in ("paddle2onnx", "onnxruntime"))
 onnx = pytest.mark.skipif(not HAS_ONNX, reason="paddle2onnx or onnxruntime is not installed")
