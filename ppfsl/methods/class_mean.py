@@ -32,7 +32,9 @@ class ClassMean:
         means = class_means(support.inputs, support.labels, support.way)
 
         def classify(query: paddle.Tensor) -> paddle.Tensor:
-            return self.scale * F.normalize(query, axis=-1) @ means
+            # On a CPU, F.normalize takes five times as long as all the rest.
+            length = (query * query).sum(-1, keepdim=True).sqrt().clip(1e-12)
+            return self.scale * (query @ means) / length
 
         return classify
 
@@ -48,6 +50,6 @@ def class_means(embeddings: paddle.Tensor, labels: paddle.Tensor, way: int) -> p
     Returns:
         [E, D, way].
     """
-    membership = F.one_hot(labels, way)
-    sums = embeddings.transpose([0, 2, 1]) @ membership
-    return F.normalize(sums / membership.sum(0), axis=1)
+    membership = F.one_hot(labels, way).astype(embeddings.dtype)
+    sums = paddle.matmul(membership, embeddings, transpose_x=True)
+    return F.normalize(sums / membership.sum(0).unsqueeze(-1), axis=-1).transpose([0, 2, 1])
