@@ -5,6 +5,7 @@ import numpy as np
 from ppfsl.config import AugmentationConfig
 from ppfsl.config.objectives import TaskAugmentation
 
+_AT_ONCE = 8  # images
 _GREY = np.asarray([0.299, 0.587, 0.114], dtype=np.float32)  # ITU-R BT.601
 
 
@@ -86,7 +87,8 @@ def _random_windows(images: np.ndarray, size: int, rng: np.random.Generator) -> 
 def _resized_windows(images: np.ndarray, size: int, area: tuple[float, float], rng: np.random.Generator) -> np.ndarray:
     """Windows of a random share of the area and an aspect ratio of 3/4 to 4/3, resized bilinearly.
 
-    Bilinear resizing of a separable window is two small interpolations, done for all images at once.
+    Bilinear resizing of a window is two interpolations, one of rows and one of columns; as many images at a time as the
+    processor's cache holds.
     """
     count, side = images.shape[:2]
     share = rng.uniform(*area, count)
@@ -95,20 +97,34 @@ def _resized_windows(images: np.ndarray, size: int, area: tuple[float, float], r
     width = np.minimum(side * np.sqrt(share * aspect), side)
     top = rng.random(count) * (side - height)
     left = rng.random(count) * (side - width)
-    rows = _interpolation(top, height, size, side)
-    columns = _interpolation(left, width, size, side)
-    # Rows: [N, size, side] x [N, side, side * C]. Columns the same, with that axis put first.
-    pixels = (rows @ images.reshape(count, side, -1).astype(np.float32)).reshape(count, size, side, -1)
-    turned = np.ascontiguousarray(pixels.transpose(0, 2, 1, 3)).reshape(count, side, -1)
-    return (columns @ turned).reshape(count, size, size, -1).transpose(0, 2, 1, 3)
+    rows, columns = _neighbours(top, height, size, side), _neighbours(left, width, size, side)
+    result = np.empty((count, size, size, images.shape[3]), dtype=np.float32)
+    for start in range(0, count, _AT_ONCE):
+        part = slice(start, start + _AT_ONCE)
+        # Rows first, then columns, which are put in the rows' place: neighbours are long stretches of memory then.
+        pixels = _between(images[part], rows[0][part], rows[1][part]).transpose(0, 2, 1, 3)
+        result[part] = _between(pixels, columns[0][part], columns[1][part]).transpose(0, 2, 1, 3)
+    return result
 
 
-def _interpolation(start: np.ndarray, length: np.ndarray, size: int, side: int) -> np.ndarray:
-    """Matrices [N, size, side] that sample `size` points of [start, start + length) bilinearly."""
+def _neighbours(start: np.ndarray, length: np.ndarray, size: int, side: int) -> tuple[np.ndarray, np.ndarray]:
+    """Where `size` points of [start, start + length) lie: the pixel before, int64 [N, size], and how far after it."""
     centers = start[:, None] + (np.arange(size) + 0.5) * (length / size)[:, None] - 0.5
     centers = centers.clip(0, side - 1)
-    distance = np.abs(centers[:, :, None] - np.arange(side))
-    return np.maximum(0, 1 - distance).astype(np.float32)
+    before = np.minimum(np.floor(centers).astype(np.int64), side - 2)
+    return before, (centers - before).astype(np.float32)
+
+
+def _between(images: np.ndarray, before: np.ndarray, beyond: np.ndarray) -> np.ndarray:
+    """Rows between those of images [N, S, W, C]: float32 [N, size, W, C]."""
+    count, side, width, channels = images.shape
+    rows, which = np.ascontiguousarray(images).reshape(count, side, -1), np.arange(count)[:, None]
+    result = rows[which, before].astype(np.float32)
+    rest = rows[which, before + 1].astype(np.float32, copy=False)
+    rest -= result
+    rest *= beyond[..., None]
+    result += rest
+    return result.reshape(count, -1, width, channels)
 
 
 def _rotated(images: np.ndarray, degrees: np.ndarray) -> np.ndarray:
