@@ -1,10 +1,10 @@
-"""Put runs side by side: accuracies on the same episodes, and paired differences with their 95 % intervals.
+"""Put runs side by side: accuracies on the same episodes, paired differences with 95 % intervals.
 
     python tools/compare.py output/omniglot/prototypical output/omniglot/matching
     python tools/compare.py results/flowers102/*_conv4 --markdown
 
-The first run is what the others are compared with. Runs may hold several evaluations each; those that posed the same
-episodes share a table.
+The first run is what the others are compared with. Runs may hold several evaluations each; those
+that posed the same episodes share a table.
 """
 
 import argparse

@@ -4,8 +4,8 @@
     python tools/export.py --model my_flowers.safetensors --output exported/ --format onnx
     python tools/export.py --checkpoint output/quickstart --output exported/
 
-The folder holds the model (Paddle Inference: model.json and model.pdiparams; ONNX: model.onnx), about.json, and a
-script of twenty lines that runs it. ONNX needs: pip install paddle2onnx onnxruntime
+The folder holds the model (Paddle Inference: model.json and model.pdiparams; ONNX: model.onnx),
+about.json, and a script of twenty lines that runs it. ONNX needs paddle2onnx and onnxruntime.
 """
 
 import argparse

@@ -1,10 +1,11 @@
 """Build a classifier from a few pictures per class, and keep it in one file.
 
     python tools/finetune.py --support my_flowers/ --model my_flowers.safetensors
-    python tools/finetune.py --support list.csv --model my_flowers.safetensors --checkpoint output/quickstart
+    python tools/finetune.py --support list.csv --model m.safetensors --checkpoint output/quickstart
 
-my_flowers/ holds a folder of pictures per class. A list is CSV with the columns file and label, or JSON,
-{"class": ["file", ...], ...}. Without --checkpoint the embedder has ImageNet weights (configs/own_pictures.yaml).
+my_flowers/ holds a folder of pictures per class. A list is CSV with the columns file and label, or
+JSON, {"class": ["file", ...], ...}. Without --checkpoint the embedder has ImageNet weights
+(configs/own_pictures.yaml).
 Then ask it: python tools/predict.py --model my_flowers.safetensors picture.jpg folder/
 """
 

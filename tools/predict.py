@@ -4,8 +4,9 @@
     python tools/predict.py --model my_flowers.safetensors holidays/ --csv > labels.csv
     python tools/predict.py --model my_flowers.safetensors picture.jpg --nearest 3 --json
 
-"none of these?" marks pictures that are less similar to every class than the classifier's threshold.
-A picture that cannot be read is named, the others are labelled, and the exit status is 2.
+"none of these?" marks pictures that are less similar to every class than the classifier's
+threshold. A picture that cannot be read is named, the others are labelled, and the exit status is
+2 (docs/own_pictures.md).
 """
 
 import argparse

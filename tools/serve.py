@@ -1,11 +1,12 @@
-"""A local page to try it on: drop a few pictures into named classes, press one button, show it new ones.
+"""A local page to try it on: drop pictures into named classes, press a button, show it new ones.
 
     pip install -r requirements-serve.txt
-    python tools/serve.py                                           then open http://127.0.0.1:8000
+    python tools/serve.py                                     then open http://127.0.0.1:8000
     python tools/serve.py --checkpoint output/quickstart --port 8080
 
-The same is to be had over HTTP; http://127.0.0.1:8000/openapi.json describes it. Only this computer can reach the page,
-unless --host says otherwise: then anybody who can reach that address. Nothing is kept after it ends.
+The same is to be had over HTTP; http://127.0.0.1:8000/openapi.json describes it. Only this
+computer can reach the page, unless --host says otherwise: then anybody who can reach that address.
+Nothing is kept after it ends.
 """
 
 import sys
