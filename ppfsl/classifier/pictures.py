@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from ppfsl.data.decode import open_image, to_square
+from ppfsl.data.decode import read_square
 from ppfsl.data.folder import EXTENSIONS, folder_source
 from ppfsl.errors import UserError
 from ppfsl.progress import say
@@ -113,18 +113,6 @@ def _pictures_below(path: Path) -> tuple[list[Path], list[Path]]:
         if file.is_file() or (file.is_symlink() and not file.exists()):  # a broken link is a picture lost
             (pictures if file.suffix.lower() in EXTENSIONS else others).append(file)
     return pictures, others
-
-
-def read_square(file: Path | bytes, size: int, channels: int) -> np.ndarray:
-    """A picture as a data set's table would hold it: uint8 [size, size, channels].
-
-    Raises:
-        ValueError: saying what is wrong with it.
-    """
-    try:
-        return to_square(open_image(file), size, channels)
-    except (OSError, ValueError) as error:
-        raise ValueError(getattr(error, "strerror", None) or str(error)) from None
 
 
 def read_support(support: SupportPictures, size: int, channels: int) -> np.ndarray:

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 
 from ppfsl.classifier.model import Classifier
-from ppfsl.classifier.pictures import read_square
 from ppfsl.data.augmentation import center_crop
+from ppfsl.data.decode import read_square
 from ppfsl.inference.engine import Run, predictor, to_pixels
 
 BATCH = 32

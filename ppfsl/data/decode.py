@@ -68,6 +68,18 @@ def to_square(image: Image.Image, size: int, channels: int) -> np.ndarray:
     return np.asarray(image, dtype=np.uint8).reshape(size, size, channels)
 
 
+def read_square(file: Path | bytes, size: int, channels: int) -> np.ndarray:
+    """A picture as a data set's table would hold it: uint8 [size, size, channels].
+
+    Raises:
+        ValueError: saying what is wrong with it.
+    """
+    try:
+        return to_square(open_image(file), size, channels)
+    except (OSError, ValueError) as error:
+        raise ValueError(getattr(error, "strerror", None) or str(error)) from None
+
+
 def _turn(image: Image.Image) -> Image.Transpose | None:
     """How to set an image upright; None for upright ones and for damaged EXIF data, which spoils no pixel."""
     try:

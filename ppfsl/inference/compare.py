@@ -9,13 +9,13 @@ import numpy as np
 
 from ppfsl.config_file import load_config
 from ppfsl.data.augmentation import center_crop
-from ppfsl.data.decode import open_image, to_square
+from ppfsl.data.decode import read_square
 from ppfsl.errors import UserError
 from ppfsl.files import read_json
 from ppfsl.inference.engine import embed
 from ppfsl.methods.similarity import Similarity
 from ppfsl.runtime import choose_device
-from ppfsl.training.checkpoint import load_checkpoint, load_embedder, method_layer
+from ppfsl.training.checkpoint import embedder_of, load_checkpoint, method_layer
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ def compare(run: Path, left: Path, right: Path, threshold: float | None = None) 
     except UserError as error:
         raise UserError(f"{settings}: {error}") from None
     checkpoint = load_checkpoint(path)
-    embedder = load_embedder(path)
+    embedder = embedder_of(checkpoint, str(path))
     architecture = embedder.architecture
     pictures = np.stack([_read(file, config.data.table_size, architecture.channels) for file in (left, right)])
     pictures = center_crop(pictures, architecture.image_size)
@@ -100,7 +100,6 @@ def _parse_threshold(result: Any) -> float | None:
 def _read(file: Path, size: int, channels: int) -> np.ndarray:
     """A picture as the run's table would hold it: uint8 [size, size, channels]."""
     try:
-        return to_square(open_image(file), size, channels)
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise UserError(f"{file} is not a readable image ({reason}); name another file") from None
+        return read_square(file, size, channels)
+    except ValueError as error:
+        raise UserError(f"{file} is not a readable image ({error}); name another file") from None

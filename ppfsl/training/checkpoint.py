@@ -100,9 +100,17 @@ def load_embedder(path: Path) -> Embedder:
     Raises:
         UserError: as `load_checkpoint`, or when the weights do not fit the architecture it names.
     """
-    checkpoint = load_checkpoint(path)
+    return embedder_of(load_checkpoint(path), str(path))
+
+
+def embedder_of(checkpoint: Checkpoint, origin: str) -> Embedder:
+    """The embedder of a checkpoint.
+
+    Raises:
+        UserError: when the weights do not fit the architecture it names; `origin` says where they are from.
+    """
     embedder = build_embedder(checkpoint.architecture, seed=0)
-    load_strictly(embedder, checkpoint.weights, str(path))
+    load_strictly(embedder, checkpoint.weights, origin)
     return embedder
 
 
