@@ -9,7 +9,7 @@ import paddle
 from ppfsl.backbones.embedder import Embedder, build_embedder
 from ppfsl.backbones.weights import load_pretrained
 from ppfsl.classifier.model import Classifier, Rejection
-from ppfsl.classifier.pictures import SupportPictures, find_support, read_support
+from ppfsl.classifier.pictures import find_support, read_support
 from ppfsl.classifier.rejection import by_support_set, by_validation_classes, leave_one_out
 from ppfsl.config import Adaptation, ClassMeanConfig, Config, FinetuneConfig
 from ppfsl.config_file import load_config
@@ -25,7 +25,7 @@ from ppfsl.onednn import operators
 from ppfsl.pipeline import architecture_of, embedding_cache, open_data
 from ppfsl.progress import say
 from ppfsl.runtime import choose_device
-from ppfsl.training.checkpoint import load_checkpoint, load_embedder
+from ppfsl.training.checkpoint import embedder_of, load_checkpoint
 
 THUMBNAIL = 96  # pixels
 
@@ -63,6 +63,25 @@ class Source:
 
 
 @dataclass(frozen=True)
+class SupportSet:
+    """Pictures that a classifier is built from, embedded.
+
+    Attributes:
+        class_names: [K].
+        labels: int64 [S], 0..K - 1, every class at least once.
+        embeddings: float32 [S, D], of length one.
+        thumbnails: uint8 [S, THUMBNAIL, THUMBNAIL, C].
+        files: [S], their names.
+    """
+
+    class_names: tuple[str, ...]
+    labels: np.ndarray
+    embeddings: np.ndarray
+    thumbnails: np.ndarray
+    files: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class Built:
     """A classifier and how it does on its own support set.
 
@@ -94,9 +113,17 @@ def build_classifier(config: Config, support: Path, checkpoint: Path | None = No
     choose_device(config.device)
     with operators(config.onednn):
         source = open_source(config, checkpoint)
-        squares = read_support(pictures, source.resize, source.embedder.architecture.channels)
-        names = tuple(_shown(file, support) for file in pictures.files)
-        return classifier_from(source, adaptation, pictures, squares, names, config.seed)
+        architecture = source.embedder.architecture
+        squares = read_support(pictures, source.resize, architecture.channels)
+        images = center_crop(squares, architecture.image_size)
+        given = SupportSet(
+            class_names=pictures.class_names,
+            labels=pictures.labels,
+            embeddings=embed(source.embedder, images, np.arange(len(images)), progress="embedding the support set"),
+            thumbnails=thumbnails_of(squares, THUMBNAIL),
+            files=tuple(_shown(file, support) for file in pictures.files),
+        )
+        return classifier_from(source, adaptation, given, config.seed)
 
 
 def open_source(config: Config, checkpoint: Path | None) -> Source:
@@ -109,37 +136,21 @@ def open_source(config: Config, checkpoint: Path | None) -> Source:
 
 
 def classifier_from(
-    source: Source,
-    adaptation: ClassMeanConfig | FinetuneConfig,
-    pictures: SupportPictures,
-    squares: np.ndarray,
-    names: tuple[str, ...],
-    seed: int = 0,
+    source: Source, adaptation: ClassMeanConfig | FinetuneConfig, given: SupportSet, seed: int = 0
 ) -> Built:
-    """Build a classifier from pictures that have been read.
-
-    Args:
-        source: the embedder.
-        adaptation: how the head is made.
-        pictures: the classes, and the pictures' labels.
-        squares: uint8 [S, R, R, C], the pictures, R being `source.resize`.
-        names: [S], of the pictures.
-        seed: of a random initialisation.
-    """
-    labels = pictures.labels
-    images = center_crop(squares, source.embedder.architecture.image_size)
-    embeddings = embed(source.embedder, images, np.arange(len(images)), progress="embedding the support set")
+    """Build a classifier from pictures that have been embedded; `seed` is that of a random initialisation."""
+    embeddings, labels = given.embeddings, given.labels
     weight, bias = _head(adaptation, source.embedder, seed, embeddings, labels)
     classifier = Classifier(
         embedder=source.embedder,
         resize=source.resize,
-        class_names=pictures.class_names,
+        class_names=given.class_names,
         weight=weight,
         bias=bias,
         embeddings=embeddings,
         labels=labels,
-        thumbnails=thumbnails_of(squares, THUMBNAIL),
-        files=names,
+        thumbnails=given.thumbnails,
+        files=given.files,
         rejection=_rejection(source, embeddings, labels),
         adaptation=adaptation.label or adaptation.name,
         origin=source.origin,
@@ -216,12 +227,13 @@ def from_checkpoint(path: Path, validation: bool = True) -> Source:
     file = path / "checkpoints" / "best.safetensors" if path.is_dir() else path
     if path.is_dir() and not file.is_file():
         raise UserError(f"{path} holds no trained embedder ({file} is missing); name the folder of a finished run")
-    embedder = load_embedder(file)
+    checkpoint = load_checkpoint(file)
+    embedder = embedder_of(checkpoint, str(file))
     embedder.eval()
     settings = file.parent.parent / "config.yaml"
     run = load_config(settings) if file.parent.name == "checkpoints" and settings.is_file() else None
     # What the run resized pictures to stands in the checkpoint itself, which may have left its folder.
-    resize = load_checkpoint(file).facts.get("trained_on", {}).get("data.cached_size")
+    resize = checkpoint.facts.get("trained_on", {}).get("data.cached_size")
     others = _validation(embedder, run) if run is not None and validation else None
     return Source(embedder, resize or embedder.architecture.image_size, str(path), others)
 

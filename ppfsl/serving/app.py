@@ -117,7 +117,7 @@ def build_app(sessions: Sessions, hosts: Sequence[str]) -> FastAPI:
         picture = sessions.get(token).pictures.get(number)
         if picture is None:
             raise UnknownSessionError(f"there is no picture {number} in this session")
-        return Response(picture.thumbnail, media_type="image/jpeg")
+        return Response(picture.jpeg(), media_type="image/jpeg")
 
     @app.delete("/api/pictures/{number}", status_code=204)
     def remove_picture(token: Token, number: int) -> None:

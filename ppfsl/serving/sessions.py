@@ -10,14 +10,14 @@ from dataclasses import dataclass, field
 import numpy as np
 from PIL import Image
 
-from ppfsl.classifier.build import Built, Source, classifier_from
-from ppfsl.classifier.pictures import SupportPictures, read_square
+from ppfsl.classifier.build import THUMBNAIL, Built, Source, SupportSet, classifier_from
 from ppfsl.classifier.predict import Answer, Labeller, Unreadable
 from ppfsl.config import ClassMeanConfig, FinetuneConfig
-from ppfsl.data.decode import thumbnails_of
+from ppfsl.data.augmentation import center_crop
+from ppfsl.data.decode import read_square, thumbnails_of
 from ppfsl.errors import UserError
+from ppfsl.inference.engine import predictor, to_pixels
 
-THUMBNAIL = 96  # pixels
 LONGEST_NAME = 100  # characters
 
 
@@ -45,12 +45,18 @@ class UnknownSessionError(UserError):
 
 @dataclass(frozen=True)
 class Picture:
-    """A support picture: its name, class, square pixels [S, S, C] and a small JPEG of it."""
+    """A support picture: its name, class, embedding [D] and small copy [THUMBNAIL, THUMBNAIL, C]."""
 
     name: str
     label: str
-    square: np.ndarray
-    thumbnail: bytes
+    embedding: np.ndarray
+    thumbnail: np.ndarray
+
+    def jpeg(self) -> bytes:
+        """The small copy as a file."""
+        pixels, stream = self.thumbnail, io.BytesIO()
+        Image.fromarray(pixels.squeeze(-1) if pixels.shape[-1] == 1 else pixels).save(stream, "JPEG", quality=85)
+        return stream.getvalue()
 
 
 @dataclass
@@ -87,6 +93,7 @@ class Sessions:
     ) -> None:
         self.limits = limits or Limits()
         self._source, self._adaptation, self._clock = source, adaptation, clock
+        self._embed = predictor(source.embedder)
         self._sessions: dict[str, Session] = {}
         self._lock = threading.Lock()
 
@@ -142,8 +149,9 @@ class Sessions:
         read: list[Picture | Unreadable] = []
         for name, content in files:
             try:
-                square = read_square(content, self._source.resize, architecture.channels)
-                read.append(Picture(name, label, square, _jpeg(square)))
+                square = read_square(content, self._source.resize, architecture.channels)[None]
+                (embedding,) = self._embed(to_pixels(center_crop(square, architecture.image_size)))
+                read.append(Picture(name, label, embedding, thumbnails_of(square, THUMBNAIL)[0]))
             except ValueError as error:
                 read.append(Unreadable(name, str(error)))
         with session.lock:
@@ -179,11 +187,14 @@ class Sessions:
             names = session.labels()
         if len(names) < 2:
             raise UserError("a classifier needs pictures of two classes or more")
-        labels = np.array([names.index(picture.label) for picture in pictures.values()], dtype=np.int64)
-        support = SupportPictures(tuple(names), (), labels)
-        squares = np.stack([picture.square for picture in pictures.values()])
-        files = tuple(picture.name for picture in pictures.values())
-        built = classifier_from(self._source, self._adaptation, support, squares, files)
+        given = SupportSet(
+            class_names=tuple(names),
+            labels=np.array([names.index(picture.label) for picture in pictures.values()], dtype=np.int64),
+            embeddings=np.stack([picture.embedding for picture in pictures.values()]),
+            thumbnails=np.stack([picture.thumbnail for picture in pictures.values()]),
+            files=tuple(picture.name for picture in pictures.values()),
+        )
+        built = classifier_from(self._source, self._adaptation, given)
         with session.lock:
             session.built = Labeller(built.classifier, nearest=3), tuple(pictures)
         return built
@@ -204,10 +215,3 @@ class Sessions:
         answers = labeller.label_batch(files)
         places = [answer.places if isinstance(answer, Answer) else () for answer in answers]
         return [(one, tuple(numbers[place] for place in of)) for one, of in zip(answers, places, strict=True)]
-
-
-def _jpeg(square: np.ndarray) -> bytes:
-    small = thumbnails_of(square[None], THUMBNAIL)[0]
-    stream = io.BytesIO()
-    Image.fromarray(small.squeeze(-1) if small.shape[-1] == 1 else small).save(stream, "JPEG", quality=85)
-    return stream.getvalue()

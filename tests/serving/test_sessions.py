@@ -112,6 +112,6 @@ def test_odd_names_of_classes_are_refused(label: str, open_sessions: Make, pictu
 
 def test_thumbnails_are_small_jpegs(open_sessions: Make, picture: Draw) -> None:
     session = filled(open_sessions(), picture, ("red", "blue"))
-    image = Image.open(io.BytesIO(session.pictures[1].thumbnail))
+    image = Image.open(io.BytesIO(session.pictures[1].jpeg()))
     assert (image.format, image.size) == ("JPEG", (96, 96))
     assert np.abs(np.asarray(image, dtype=float).mean((0, 1)) - (220, 30, 30)).max() < 20
