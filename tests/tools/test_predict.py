@@ -1,11 +1,9 @@
 """tools/predict.py: labels for pictures."""
 
-import contextlib
 import csv
 import io
 import json
 import os
-import runpy
 import shutil
 import subprocess
 import sys
@@ -22,8 +20,7 @@ from ppfsl.classifier.build import build_classifier
 from ppfsl.classifier.model import save_classifier
 from ppfsl.config_file import parse_config
 from ppfsl.training.checkpoint import Checkpoint, save_checkpoint, weights_of
-
-TOOLS = Path(__file__).parents[2] / "tools"
+from tests.tools.calling import TOOLS, start, tool
 
 
 @pytest.fixture(scope="module")
@@ -51,31 +48,6 @@ def place(photographs: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     for number, file in enumerate(sorted(photographs.rglob("*.png"))[5:100:18]):
         shutil.copy(file, folder / "pictures" / f"图 {number}.png")
     return folder
-
-
-def start(name: str, cwd: Path, *arguments: str | bytes, **environment: str) -> subprocess.CompletedProcess[str]:
-    """A tool in a process of its own."""
-    command = [sys.executable, str(TOOLS / f"{name}.py"), *arguments]
-    return subprocess.run(
-        command, cwd=cwd, env={**os.environ, **environment}, capture_output=True, encoding="utf-8", timeout=600
-    )
-
-
-def tool(name: str, cwd: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """The same without a new process, which takes seconds to begin."""
-    out, err = io.StringIO(), io.StringIO()
-    before, status = (sys.argv, list(sys.path), Path.cwd()), 0
-    sys.argv = [f"{name}.py", *arguments]
-    os.chdir(cwd)
-    try:
-        with contextlib.redirect_stderr(err), contextlib.redirect_stdout(out):
-            runpy.run_path(str(TOOLS / f"{name}.py"), run_name="__main__")
-    except SystemExit as leaving:
-        status = int(leaving.code or 0)
-    finally:
-        sys.argv, sys.path[:] = before[:2]
-        os.chdir(before[2])
-    return subprocess.CompletedProcess(sys.argv, status, out.getvalue(), err.getvalue())
 
 
 MODEL = ("--model", "m.safetensors", "--device", "cpu")
