@@ -117,7 +117,12 @@ def evaluate(
 
 
 def answers(method: Method, gather: Gather, batch: Sequence[Episode], start: int = 0) -> np.ndarray:
-    """The label inside the episode that each query gets: int64 [E, way * query].
+    """The label inside the episode that each query gets: int64 [E, way * query]; arguments as for `scores`."""
+    return scores(method, gather, batch, start).argmax(-1)
+
+
+def scores(method: Method, gather: Gather, batch: Sequence[Episode], start: int = 0) -> np.ndarray:
+    """What a method makes of each query: logits [E, way * query, way].
 
     Args:
         method, gather: as for `evaluate`.
@@ -135,4 +140,4 @@ def answers(method: Method, gather: Gather, batch: Sequence[Episode], start: int
     )
     classify = method.adapt(support)
     with paddle.no_grad():
-        return classify(queries).argmax(-1).numpy()
+        return classify(queries).numpy()

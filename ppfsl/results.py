@@ -269,12 +269,16 @@ def _episodes(config: Config, data: Data, shot: int | None, support_set: Support
 def gather_for(method: Method, data: Data, subject: Subject) -> Gather:
     """How the method gets at embeddings or images by the table's image indices."""
     if method.inputs != "image":
-        place = np.full(len(data.table), -1, dtype=np.int64)
-        place[data.rows] = np.arange(len(data.rows))
-        vectors = subject.embeddings if method.inputs == "embedding" else subject.projected
-        return lambda rows: vectors[place[rows]]
+        return gather_vectors(data, subject.embeddings if method.inputs == "embedding" else subject.projected)
     size = subject.trained.embedder.architecture.image_size
     return lambda rows: pixels_of(data.table, rows, size)
+
+
+def gather_vectors(data: Data, vectors: np.ndarray) -> Gather:
+    """How to get at vectors [M, D] of `data.rows` by the table's image indices."""
+    place = np.full(len(data.table), -1, dtype=np.int64)
+    place[data.rows] = np.arange(len(data.rows))
+    return lambda rows: vectors[place[rows]]
 
 
 def _header(config: Config, name: str, data: Data, subject: Subject, world: World) -> dict[str, Any]:

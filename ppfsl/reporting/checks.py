@@ -4,18 +4,15 @@ Built as those of `ppfsl.reporting.plots`: readable on light and dark ground, no
 """
 
 import math
-import textwrap
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
-from ppfsl.reporting.drawing import COLOURS, GREY, INK, MARKERS, WIDTH, short, styled
+from ppfsl.reporting.drawing import COLOURS, GREY, INK, MARKERS, WIDTH, WRONG, in_lines, short, show_images, styled
 from ppfsl.reporting.statistics import two_components
 
 PAIRS_A_ROW = 4
-WRONG = COLOURS[1]
-DASHES = (0, (3, 1.5))
 SIZES = {"prototype": 420, "support": 90, "query": 26}  # square points, in the order in which they are drawn
 CROSSED_RING: tuple[dict[str, Any], ...] = (
     {"s": 120, "linewidths": 1.2, "marker": "o", "facecolors": "none", "edgecolors": INK},
@@ -62,7 +59,7 @@ def pair_sheet(
         for axes in row[len(cells) :]:
             axes.set_axis_off()
         for axes, pair in zip(row, cells, strict=False):
-            _show(axes, [left[pair], right[pair]], bool(wrong[pair]))
+            show_images(axes, [left[pair], right[pair]], bool(wrong[pair]))
             words = ["same" if same[pair] else "different", number(scores[pair]), *(["wrong"] if wrong[pair] else [])]
             axes.set_title(", ".join(words), fontsize=9, pad=4)
     heading = short(score_name)
@@ -105,7 +102,7 @@ def triplet_sheet(
     figure.set_layout_engine("constrained", w_pad=0.06, h_pad=0.05)
     grid = figure.subplots(len(anchors), 3, squeeze=False)
     for triplet, row in enumerate(grid):
-        own, other = (_lines(name) for name in names[triplet])
+        own, other = (in_lines(name) for name in names[triplet])
         bad = bool(violated[triplet])
         captions = (
             own,
@@ -113,39 +110,13 @@ def triplet_sheet(
             f"d(a, n) = {number(far[triplet])}\n{other}",
         )
         for axes, images, caption in zip(row, (anchors, positives, negatives), captions, strict=True):
-            _show(axes, [images[triplet]], bad)
+            show_images(axes, [images[triplet]], bad)
             axes.set_xlabel(caption, fontsize=8)
     for axes, title in zip(grid[0], ("anchor (a)", "positive (p)", "negative (n)"), strict=True):
         axes.set_title(title, loc="center")
     heading = f"{int(violated.sum())} of {len(violated)} triplets violated, d(a, p) ≥ d(a, n)"
     figure.suptitle(heading, x=0.01, ha="left", fontsize=10)
     return figure
-
-
-def _lines(name: str) -> str:
-    """A class name in lines that fit below an image, broken behind a slash rather than within a word."""
-    return textwrap.fill(short(name).replace("/", "/ "), 25).replace("/ ", "/")
-
-
-def _show(axes: Any, images: Sequence[np.ndarray], wrong: bool) -> None:
-    """Images side by side in a frame; a wrong one's is thick and dashed and bears a cross."""
-    size = images[0].shape[0]
-    gap = max(2, size // 16)
-    strip = np.zeros((size, len(images) * (size + gap) - gap, 4), dtype=np.uint8)  # the gap is transparent
-    for number, image in enumerate(images):
-        start = number * (size + gap)
-        strip[:, start : start + size, :3] = image  # grey spreads over the three channels
-        strip[:, start : start + size, 3] = 255
-        if number:
-            axes.axvline(start - gap / 2 - 0.5, color=GREY, linewidth=0.8)
-    axes.imshow(strip, interpolation="nearest" if size < 64 else "antialiased")
-    axes.set_xticks([])
-    axes.set_yticks([])
-    axes.spines[:].set(visible=True, color=WRONG if wrong else GREY, linewidth=2.2 if wrong else 0.8)
-    if wrong:
-        axes.spines[:].set_linestyle(DASHES)
-        look = {"color": WRONG, "markeredgecolor": "white", "markersize": 13, "clip_on": False, "zorder": 5}
-        axes.plot(1, 1, marker="X", transform=axes.transAxes, **look)
 
 
 def _numbers(values: Sequence[float]) -> Callable[[float], str]:

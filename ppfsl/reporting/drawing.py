@@ -3,16 +3,20 @@
 import contextlib
 import functools
 import io
+import textwrap
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 from xml.etree import ElementTree
+
+import numpy as np
 
 from ppfsl.reporting.wording import printable
 
 INK = "#1b1f24"  # text and axes; in an inline SVG it becomes the page's text colour
 GREY = "#8a9099"  # grid and reference lines: seen on white and on black
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#7f6bb8")  # Okabe-Ito, without yellow
+WRONG = COLOURS[1]  # never alone: dashes and a cross say it, too
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", "*")  # 9 markers and 7 colours: 63 pairs
 LINES = ("-", "--", "-.", ":")
 CJK_FONTS = (
@@ -116,3 +120,29 @@ def short(name: object) -> str:
     """A name that fits beside an axis."""
     text = printable(name)
     return text if len(text) <= NAME_LENGTH else text[: NAME_LENGTH - 1] + "…"
+
+
+def in_lines(name: str) -> str:
+    """A class name in lines that fit below an image, broken behind a slash rather than within a word."""
+    return textwrap.fill(short(name).replace("/", "/ "), 25).replace("/ ", "/")
+
+
+def show_images(axes: Any, images: Sequence[np.ndarray], wrong: bool) -> None:
+    """Images side by side in a frame; a wrong one's is thick and dashed and bears a cross."""
+    size = images[0].shape[0]
+    gap = max(2, size // 16)
+    strip = np.zeros((size, len(images) * (size + gap) - gap, 4), dtype=np.uint8)  # the gap is transparent
+    for number, image in enumerate(images):
+        start = number * (size + gap)
+        strip[:, start : start + size, :3] = image  # grey spreads over the three channels
+        strip[:, start : start + size, 3] = 255
+        if number:
+            axes.axvline(start - gap / 2 - 0.5, color=GREY, linewidth=0.8)
+    axes.imshow(strip, interpolation="nearest" if size < 64 else "antialiased")
+    axes.set_xticks([])
+    axes.set_yticks([])
+    axes.spines[:].set(visible=True, color=WRONG if wrong else GREY, linewidth=2.2 if wrong else 0.8)
+    if wrong:
+        axes.spines[:].set_linestyle((0, (3, 1.5)))
+        look = {"color": WRONG, "markeredgecolor": "white", "markersize": 13, "clip_on": False, "zorder": 5}
+        axes.plot(1, 1, marker="X", transform=axes.transAxes, **look)

@@ -9,23 +9,26 @@ from PIL import Image
 from ppfsl.config import ClassMeanConfig, Config
 from ppfsl.data.episodes import Episode, group_by_class
 from ppfsl.errors import UserError
-from ppfsl.evaluation import answers
+from ppfsl.evaluation import answers, scores
 from ppfsl.methods.build import build_method
 from ppfsl.methods.similarity import Similarity
 from ppfsl.randomness import generator
 from ppfsl.reporting.checks import episode_map, episode_points, pair_sheet, roc_plot, triplet_sheet
+from ppfsl.reporting.mistakes import mistake_sheet, most_confident
 from ppfsl.reporting.report import Picture
-from ppfsl.results import gather_for
+from ppfsl.results import gather_for, gather_vectors
 from ppfsl.subject import Data, Subject
 from ppfsl.verification import draw_pairs
 
-TITLES = ROC, PAIRS, TRIPLETS, EPISODE = "ROC curve", "Pairs", "Triplets", "One episode"
+TITLES = ROC, PAIRS, TRIPLETS, EPISODE, MISTAKES = "ROC curve", "Pairs", "Triplets", "One episode", "Mistakes"
 """Of the pictures that a run may have; which it has depends on its configuration and images."""
 
 _PAIRS = 16
 _TRIPLETS = 6
 _CANDIDATES = 500  # images among which a triplet's negative is the nearest
 _THUMBNAIL = 96  # pixels
+_MISTAKES = 6
+_NEAREST = 3  # support images beside each
 _MOST_WAY = 20  # classes in the map of an episode
 
 
@@ -40,7 +43,7 @@ def examples(config: Config, data: Data, subject: Subject, result: dict[str, Any
         episode: the one to draw.
     """
     found = [*_verification(result), *_pairs(data, subject, result), *_triplets(data, subject)]
-    return [*found, *_episode(config, data, subject, episode)]
+    return [*found, *_episode(config, data, subject, episode), *_mistakes(config, data, subject, episode)]
 
 
 def _verification(result: dict[str, Any]) -> Iterator[Picture]:
@@ -120,6 +123,27 @@ def _episode(config: Config, data: Data, subject: Subject, episode: Episode) -> 
         "directions of greatest variance; a prototype is the mean of its class's shots."
     )
     yield Picture(EPISODE, text, figure)
+
+
+def _mistakes(config: Config, data: Data, subject: Subject, episode: Episode) -> Iterator[Picture]:
+    """What the first adaptation got wrong and was surest of."""
+    trained = subject.trained
+    method = build_method(config.adaptations[0], trained.embedder, config.seed, trained.layer)
+    truth, labels = (np.repeat(np.arange(len(part)), part.shape[1]) for part in (episode.query, episode.support))
+    (logits,) = scores(method, gather_for(method, data, subject), [episode])
+    gather = gather_vectors(data, subject.embeddings)
+    query, support = gather(episode.query.ravel()), gather(episode.support.ravel())
+    found = most_confident(logits, truth, query, support, _MISTAKES, min(_NEAREST, len(labels)))
+    if not len(found.queries):
+        return
+    images = (_thumbnails(data, part.ravel()) for part in (episode.query, episode.support))
+    names = [data.table.class_names[int(label)] for label in episode.classes]
+    text = (
+        f"Queries of the run's support set that {method.name} got wrong, {int((logits.argmax(-1) != truth).sum())} of "
+        f"{len(truth)} in all, the surest answers first (softmax probability), and the support images whose embeddings "
+        "are most like the query's."
+    )
+    yield Picture(MISTAKES, text, mistake_sheet(*images, truth, labels, found, names))
 
 
 def _thumbnails(data: Data, rows: np.ndarray) -> np.ndarray:

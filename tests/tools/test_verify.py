@@ -144,9 +144,9 @@ def test_nothing_is_more_like_a_picture_than_itself(of_cosines: Path, photograph
 
 def test_pictures_of_the_checks_are_written_and_shown(place: Path) -> None:
     names = {path.name for path in (run_of(place) / "pictures").iterdir()}
-    assert names == {"roc_curve.png", "pairs.png", "triplets.png", "one_episode.png"}
+    assert names == {"roc_curve.png", "pairs.png", "triplets.png", "one_episode.png", "mistakes.png"}
     page = (run_of(place) / "report.html").read_text(encoding="utf-8")
-    for title in ("Verification", "ROC curve", "Pairs", "Triplets", "One episode"):
+    for title in ("Verification", "ROC curve", "Pairs", "Triplets", "One episode", "Mistakes"):
         assert f"<h2>{title}</h2>" in page
     assert f"{verification(place)['roc_auc']:.4f}" in page
 
@@ -236,7 +236,7 @@ def test_pictures_of_an_earlier_run_go_when_they_are_no_longer_asked_for(own_run
     done = tool("train", folder, "-c", "tiny.yaml", "-o", "verification=null")
     assert done.returncode == 0, done.stderr
     names = {path.name for path in (own_run / "pictures").iterdir()}
-    assert names == {"pairs.png", "triplets.png", "one_episode.png", "mine.png"}
+    assert names == {"pairs.png", "triplets.png", "one_episode.png", "mistakes.png", "mine.png"}
     assert "Verification" not in done.stdout
     again = tool("train", folder, "-c", "tiny.yaml")
     assert (own_run / "pictures" / "roc_curve.png").is_file()
