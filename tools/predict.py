@@ -3,6 +3,7 @@
     python tools/predict.py --model my_flowers.safetensors picture.jpg holidays/
     python tools/predict.py --model my_flowers.safetensors holidays/ --csv > labels.csv
     python tools/predict.py --model my_flowers.safetensors picture.jpg --nearest 3 --json
+    python tools/predict.py --model my_flowers.safetensors holidays/ --html answers.html
 
 "none of these?" marks pictures that are less similar to every class than the classifier's
 threshold. A picture that cannot be read is named, the others are labelled, and the exit status is
@@ -27,6 +28,7 @@ def main() -> None:
     form = parser.add_mutually_exclusive_group()
     form.add_argument("--json", dest="form", action="store_const", const="json", help="an object a line")
     form.add_argument("--csv", dest="form", action="store_const", const="csv", help="comma-separated values")
+    parser.add_argument("--html", type=Path, metavar="FILE", help="write a page with pictures, too (--nearest 3)")
     parser.add_argument("--device", default="auto", help="auto, cpu, gpu or gpu:N")
     parser.set_defaults(form="table")
     arguments = parser.parse_args()
@@ -36,19 +38,26 @@ def main() -> None:
     from ppfsl.threads import choose_threads
 
     prepare(choose_threads("auto"))
+    from ppfsl.classifier.gallery import NEAREST, write_gallery
     from ppfsl.classifier.model import load_classifier
     from ppfsl.classifier.pictures import find_pictures
     from ppfsl.classifier.predict import Labeller
     from ppfsl.classifier.show import complaint, print_answers
     from ppfsl.errors import UserError
+    from ppfsl.progress import say
     from ppfsl.runtime import choose_device
 
     files = find_pictures(arguments.pictures)
     choose_device(arguments.device)
-    labeller = Labeller(load_classifier(arguments.model), arguments.nearest)
-    unreadable = print_answers(labeller.label(files), arguments.form)
-    if unreadable:
-        raise UserError(complaint(unreadable, len(files)))
+    classifier = load_classifier(arguments.model)
+    nearest = arguments.nearest or (NEAREST if arguments.html else 0)
+    labeller = Labeller(classifier, nearest, thumbnails=arguments.html is not None)
+    answers = print_answers(labeller.label(files), arguments.form)
+    if arguments.html:
+        write_gallery(answers, classifier, arguments.html)
+        say(f"page: {arguments.html}")
+    if problem := complaint(answers):
+        raise UserError(problem)
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ import paddle
 
 from ppfsl.backbones.embedder import Embedder, build_embedder
 from ppfsl.backbones.weights import load_pretrained
-from ppfsl.classifier.model import Classifier, Rejection
+from ppfsl.classifier.model import THUMBNAIL, Classifier, Rejection
 from ppfsl.classifier.pictures import find_support, read_support
 from ppfsl.classifier.rejection import by_support_set, by_validation_classes, leave_one_out
 from ppfsl.config import Adaptation, ClassMeanConfig, Config, FinetuneConfig
@@ -26,8 +26,6 @@ from ppfsl.pipeline import architecture_of, embedding_cache, open_data
 from ppfsl.progress import say
 from ppfsl.runtime import choose_device
 from ppfsl.training.checkpoint import embedder_of, load_checkpoint
-
-THUMBNAIL = 96  # pixels
 
 
 @dataclass(frozen=True)

@@ -23,6 +23,7 @@ from ppfsl.files import replacing
 from ppfsl.version import __version__
 
 _KEY, _EMBEDDER, _ARRAYS = "ppfsl_classifier", "embedder/", ("weight", "bias", "embeddings", "labels", "thumbnails")
+THUMBNAIL = 96  # pixels of a side
 _LARGEST = 1024  # pixels of a side, as in configurations
 
 

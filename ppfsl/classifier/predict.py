@@ -6,9 +6,9 @@ from pathlib import Path
 
 import numpy as np
 
-from ppfsl.classifier.model import Classifier
+from ppfsl.classifier.model import THUMBNAIL, Classifier
 from ppfsl.data.augmentation import center_crop
-from ppfsl.data.decode import read_square
+from ppfsl.data.decode import jpeg_of, read_square, thumbnails_of
 from ppfsl.inference.engine import Run, predictor, to_pixels
 
 BATCH = 32
@@ -26,6 +26,7 @@ class Answer:
         unlike: whether that is below the rejection threshold: it is probably of none of the classes.
         nearest: (file, class, cosine) of the support pictures most like it, the nearest first.
         places: of the same among the classifier's support pictures.
+        thumbnail: a small JPEG of the picture, if asked for.
     """
 
     name: str
@@ -35,6 +36,7 @@ class Answer:
     unlike: bool
     nearest: tuple[tuple[str, str, float], ...]
     places: tuple[int, ...] = ()
+    thumbnail: bytes | None = None
 
     @property
     def probability(self) -> float:
@@ -56,10 +58,11 @@ class Labeller:
     Args:
         classifier: the classifier.
         nearest: how many support pictures each answer names.
+        thumbnails: whether answers have one.
     """
 
-    def __init__(self, classifier: Classifier, nearest: int = 1) -> None:
-        self.classifier, self._nearest = classifier, nearest
+    def __init__(self, classifier: Classifier, nearest: int = 1, thumbnails: bool = False) -> None:
+        self.classifier, self._nearest, self._thumbnails = classifier, nearest, thumbnails
         self._run: Run = predictor(classifier.embedder)
 
     def label(self, files: Sequence[Path]) -> Iterator[Answer | Unreadable]:
@@ -82,11 +85,13 @@ class Labeller:
             images = center_crop(np.stack(list(squares.values())), architecture.image_size)
             embeddings = dict(zip(squares, self._run(to_pixels(images)), strict=True))
         return [
-            self._answer(name, embeddings[place]) if place in embeddings else Unreadable(name, reasons[place])
+            self._answer(name, embeddings[place], squares[place])
+            if place in embeddings
+            else Unreadable(name, reasons[place])
             for place, (name, _) in enumerate(pictures)
         ]
 
-    def _answer(self, name: str, embedding: np.ndarray) -> Answer | Unreadable:
+    def _answer(self, name: str, embedding: np.ndarray, square: np.ndarray) -> Answer | Unreadable:
         classifier = self.classifier
         names = classifier.class_names
         with np.errstate(all="ignore"):  # of numbers that are then refused
@@ -110,4 +115,5 @@ class Labeller:
                 (classifier.files[place], names[classifier.labels[place]], float(cosines[place])) for place in nearest
             ),
             places=tuple(int(place) for place in nearest),
+            thumbnail=jpeg_of(thumbnails_of(square[None], THUMBNAIL)[0]) if self._thumbnails else None,
         )

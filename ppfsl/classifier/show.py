@@ -20,7 +20,9 @@ _COLUMNS = ("picture", "label", "probability", "similarity", "unlike", "nearest"
 _NO_TEXT = re.compile("[\ud800-\udfff]")  # lone surrogates
 
 
-def print_answers(answers: Iterable[Answer | Unreadable], form: Form, stream: TextIO | None = None) -> list[Unreadable]:
+def print_answers(
+    answers: Iterable[Answer | Unreadable], form: Form, stream: TextIO | None = None
+) -> list[Answer | Unreadable]:
     """Print answers as they come; tables, whose columns need all of them, at the end.
 
     Args:
@@ -29,7 +31,7 @@ def print_answers(answers: Iterable[Answer | Unreadable], form: Form, stream: Te
         stream: None: standard output.
 
     Returns:
-        The pictures that could not be read.
+        The same answers.
     """
     stream = stream or sys.stdout
     seen: list[Answer | Unreadable] = []
@@ -46,12 +48,15 @@ def print_answers(answers: Iterable[Answer | Unreadable], form: Form, stream: Te
     else:
         seen = list(answers)
         _print_table(seen, stream)
-    return [answer for answer in seen if isinstance(answer, Unreadable)]
+    return seen
 
 
-def complaint(unreadable: list[Unreadable], asked: int) -> str:
-    """What to say of pictures that could not be read, at least one of those asked about."""
-    first, count = unreadable[0], len(unreadable)
+def complaint(answers: list[Answer | Unreadable]) -> str | None:
+    """What to say of pictures that could not be read; None: all could."""
+    unreadable = [answer for answer in answers if isinstance(answer, Unreadable)]
+    if not unreadable:
+        return None
+    first, count, asked = unreadable[0], len(unreadable), len(answers)
     which = f"{'the first is ' * (count > 1)}{printable(first.name)}: {first.reason}"
     others = "; all others are labelled" if asked > count else ""
     return f"{count} of {asked} picture{'s' * (asked != 1)} could not be read ({which}){others}"

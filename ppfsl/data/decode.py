@@ -103,3 +103,10 @@ def thumbnails_of(squares: np.ndarray, size: int) -> np.ndarray:
     channels = squares.shape[-1]
     images = (Image.fromarray(square.squeeze(-1) if channels == 1 else square) for square in squares)
     return np.stack([to_square(image, size, channels) for image in images])
+
+
+def jpeg_of(image: np.ndarray) -> bytes:
+    """A uint8 image [S, S, C], C 3 (RGB) or 1 (grey), as a JPEG file to be looked at."""
+    stream = io.BytesIO()
+    Image.fromarray(image.squeeze(-1) if image.shape[-1] == 1 else image).save(stream, "JPEG", quality=85)
+    return stream.getvalue()

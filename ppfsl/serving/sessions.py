@@ -1,6 +1,5 @@
 """What visitors of the page have brought: pictures and classifiers, in memory alone, each visitor's apart."""
 
-import io
 import secrets
 import threading
 import time
@@ -8,13 +7,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
-from PIL import Image
 
-from ppfsl.classifier.build import THUMBNAIL, Built, Source, SupportSet, classifier_from
+from ppfsl.classifier.build import Built, Source, SupportSet, classifier_from
+from ppfsl.classifier.model import THUMBNAIL
 from ppfsl.classifier.predict import Answer, Labeller, Unreadable
 from ppfsl.config import ClassMeanConfig, FinetuneConfig
 from ppfsl.data.augmentation import center_crop
-from ppfsl.data.decode import read_square, thumbnails_of
+from ppfsl.data.decode import jpeg_of, read_square, thumbnails_of
 from ppfsl.errors import UserError
 from ppfsl.inference.engine import predictor, to_pixels
 
@@ -54,9 +53,7 @@ class Picture:
 
     def jpeg(self) -> bytes:
         """The small copy as a file."""
-        pixels, stream = self.thumbnail, io.BytesIO()
-        Image.fromarray(pixels.squeeze(-1) if pixels.shape[-1] == 1 else pixels).save(stream, "JPEG", quality=85)
-        return stream.getvalue()
+        return jpeg_of(self.thumbnail)
 
 
 @dataclass

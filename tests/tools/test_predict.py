@@ -237,3 +237,16 @@ def test_help_shows_examples(place: Path) -> None:
     assert done.returncode == 0
     for words in ("holidays/ --csv > labels.csv", "--nearest", "the exit status is"):
         assert words in done.stdout
+
+
+def test_page_beside_the_table(place: Path, tmp_path: Path) -> None:
+    page = tmp_path / "new" / "answers.html"
+    done = predict(place, "pictures", "--html", str(page))
+    assert done.returncode == 0, done.stderr
+    assert f"page: {page}" in done.stderr
+    text = page.read_text(encoding="utf-8")
+    count = len(list((place / "pictures").iterdir()))
+    assert text.count("</li>") == count and text.count("<img") == 4 * count
+    done = predict(place, "pictures", "--html", str(place / "pictures"), "--csv")
+    assert done.returncode == 2 and "it is a folder; remove it or choose another name" in done.stderr
+    assert len(done.stdout.splitlines()) == 1 + count, "the answers are not lost"
