@@ -5,10 +5,12 @@ import contextlib
 import errno
 import os
 import select
+import shlex
 import sys
+import traceback
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from ppfsl.distributed import launched, together
 from ppfsl.errors import ToldError, UserError
@@ -42,6 +44,7 @@ def run(main: Callable[[], None], several: bool = False, resumes: bool = True) -
     except ToldError:
         sys.exit(2)
     except UserError as error:
+        _show_origin()
         _leave(f"error: {error}", 2)
     except BrokenPipeError:
         if not _reader_left():
@@ -52,6 +55,8 @@ def run(main: Callable[[], None], several: bool = False, resumes: bool = True) -
             raise
         _leave(f"error: {error.strerror}; make room, then {goes_on}", 2)
     except KeyboardInterrupt:
+        if resumes and launched().size == 1:
+            goes_on = f"to go on: {shlex.join(['python', *sys.argv])}"
         _leave(f"interrupted; {goes_on}", 130)
 
 
@@ -81,6 +86,7 @@ def config_parser(description: str, default: Path | None = None) -> argparse.Arg
 def read_config(arguments: argparse.Namespace) -> "tuple[Config, str]":
     """The configuration that `-c` and `-o` describe and its name; threads are set, so that Paddle may be imported."""
     from ppfsl.config_file import config_name, load_config, run_folder, threads_of
+    from ppfsl.progress import detail
     from ppfsl.runtime import prepare
     from ppfsl.threads import choose_threads
 
@@ -90,12 +96,30 @@ def read_config(arguments: argparse.Namespace) -> "tuple[Config, str]":
         _raise_once(error)
     name = config_name(arguments.config)
     threads = choose_threads(config.threads, threads_of(run_folder(config, name)))
+    detail(f"configuration: {arguments.config}{''.join(f' {value}' for value in arguments.override)}")
+    detail(f"output folder: {run_folder(config, name)}; threads: {threads} (asked for: {config.threads})")
     prepare(threads)
     return config.model_copy(update={"threads": threads}), name
 
 
 class Parser(argparse.ArgumentParser):
-    """A parser whose complaints are one line, as all others."""
+    """A parser whose complaints are one line, as all others, with `--quiet` and `--verbose`."""
+
+    def __init__(self, **arguments: Any) -> None:
+        super().__init__(**arguments)
+        talk = self.add_mutually_exclusive_group()
+        show: dict[str, Any] = {"dest": "talk", "action": "store_const"}
+        talk.add_argument("-q", "--quiet", const="quiet", **show, help="show results, warnings and errors alone")
+        talk.add_argument("-v", "--verbose", const="verbose", **show, help="show what is read and kept where, too")
+        self.set_defaults(talk="normal")
+
+    def parse_args(self, *arguments: Any, **named: Any) -> Any:
+        """As argparse's; what is shown is chosen here, for all that follows."""
+        parsed = super().parse_args(*arguments, **named)
+        from ppfsl.progress import set_talk
+
+        set_talk(parsed.talk)
+        return parsed
 
     def error(self, message: str) -> NoReturn:
         """Raise what argparse would print above a block of usage."""
@@ -129,6 +153,14 @@ def _reader_left() -> bool:
     os.dup2(nowhere, output)
     os.close(nowhere)
     return True
+
+
+def _show_origin() -> None:
+    """The traceback of a user's mistake, for those who ask for details."""
+    from ppfsl.progress import verbose
+
+    if verbose():
+        traceback.print_exc()
 
 
 def _leave(line: str, status: int) -> None:

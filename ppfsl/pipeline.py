@@ -25,7 +25,7 @@ from ppfsl.files import make_folder, only_one, write_text
 from ppfsl.inference.cache import EmbeddingCache
 from ppfsl.methods.build import build_method
 from ppfsl.onednn import operators
-from ppfsl.progress import say
+from ppfsl.progress import detail, say, warn
 from ppfsl.reporting.show import show_run
 from ppfsl.results import check_verification, episode_sampler, run_support_set, write_results
 from ppfsl.runtime import choose_device, peak_memory
@@ -99,7 +99,9 @@ def open_data(config: Config) -> Data:
     check_split(config.data)  # decoding may take minutes
     table = open_table(config.data)
     split = open_split(config.data, table)
-    return Data(table, split, part_images(table, split, config.evaluation.part))
+    rows = part_images(table, split, config.evaluation.part)
+    detail(f"class split {split.name}: {len(rows)} images of {config.evaluation.part} classes are evaluated")
+    return Data(table, split, rows)
 
 
 def check_episodes(config: Config, data: Data) -> None:
@@ -232,8 +234,8 @@ def _checkpoint_parts(path: Path, config: Config, world: World) -> Trained:
     keys = ("name", "split") if wanted["split"] is not None else ("name", "split", "split_ratio", "split_seed")
     differing = [key for key in keys if trained_on.get(f"data.{key}", wanted[key]) != wanted[key]]
     if begun and differing:
-        say(
-            f"warning: {path} was trained with data.{differing[0]} = {trained_on[f'data.{differing[0]}']!r}, so it may "
+        warn(
+            f"{path} was trained with data.{differing[0]} = {trained_on[f'data.{differing[0]}']!r}, so it may "
             f"have seen the {config.evaluation.part} classes of this evaluation"
         )
     layer = method_layer(checkpoint, str(path))

@@ -24,6 +24,7 @@ from ppfsl.methods.base import Method
 from ppfsl.methods.build import build_method
 from ppfsl.methods.gradient_based import GradientBased
 from ppfsl.methods.similarity import Similarity
+from ppfsl.progress import detail
 from ppfsl.runtime import git_revision
 from ppfsl.subject import Data, Subject, Trained
 from ppfsl.verification import Pairs, choose_threshold, draw_pairs, draw_sets, verify
@@ -174,7 +175,9 @@ def write_results(
             identity = [*common, facts, support_set.to_json() if shot is None else None]
             plan.append((_fingerprint(identity), facts, method, shot))
     for fingerprint, facts, method, shot in plan:
-        if fingerprint not in rows:
+        if fingerprint in rows:
+            detail(f"{method.name}, {facts['shot']}-shot: taken from {path}")
+        else:
             episodes = _episodes(config, data, shot, support_set)
             title = f"{method.name}, {'support set' if shot is None else f'{shot}-shot'}"
             classes = np.unique(data.table.labels[data.rows])

@@ -9,8 +9,9 @@ import sys
 import pytest
 
 from ppfsl import cli
-from ppfsl.cli import run
+from ppfsl.cli import Parser, run
 from ppfsl.errors import UserError
+from ppfsl.progress import detail, progress_bar, say, set_talk, warn
 
 
 def raising(error: BaseException) -> None:
@@ -68,11 +69,15 @@ def test_tools_for_one_process_refuse_several(
     assert capsys.readouterr() == ("worked\n", "")
 
 
-def test_what_does_not_resume_does_not_promise_it(capsys: pytest.CaptureFixture[str]) -> None:
+def test_interrupted_tools_say_how_to_go_on_and_promise_no_more(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     def interrupted() -> None:
         raise KeyboardInterrupt
 
-    for resumes, words in ((True, "the same command goes on from here"), (False, "the same command begins anew")):
+    monkeypatch.setattr("sys.argv", ["tools/train.py", "-c", "my file.yaml"])
+    to_go_on = "to go on: python tools/train.py -c 'my file.yaml'"
+    for resumes, words in ((True, to_go_on), (False, "the same command begins anew")):
         with pytest.raises(SystemExit):
             run(interrupted, resumes=resumes)
         assert capsys.readouterr().err == f"interrupted; {words}\n"
@@ -98,3 +103,44 @@ def test_broken_pipes_of_others_keep_their_traceback() -> None:
 def test_closed_standard_output_is_no_error() -> None:
     code = "import sys; from ppfsl.cli import run; run(sys.stdout.close)"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, timeout=60).returncode == 0
+
+
+def talked(talk: list[str], capsys: pytest.CaptureFixture[str]) -> tuple[str, str]:
+    """What a tool shows that does a little of everything."""
+
+    def tool() -> None:
+        Parser().parse_args(talk)
+        say("progress")
+        detail("a detail")
+        warn("beware")
+        with progress_bar(2, "work", "it") as bar:
+            bar.update(2)
+        print("result")
+        raise UserError("no")
+
+    with pytest.raises(SystemExit):
+        run(tool)
+    set_talk("normal")
+    return tuple(capsys.readouterr())  # type: ignore[return-value]
+
+
+def test_results_warnings_and_errors_are_shown_whatever_was_asked_for(capsys: pytest.CaptureFixture[str]) -> None:
+    assert talked(["--quiet"], capsys) == ("result\n", "warning: beware\nerror: no\n")
+    assert talked([], capsys) == ("result\n", "progress\nwarning: beware\nerror: no\n")
+    out, err = talked(["-v"], capsys)
+    assert out == "result\n"
+    assert err.startswith("progress\na detail\nwarning: beware\nTraceback") and err.endswith("\nerror: no\n")
+
+
+def test_quiet_hides_progress_bars(capsys: pytest.CaptureFixture[str]) -> None:
+    set_talk("quiet")
+    assert progress_bar(2, "work", "it").disable
+    set_talk("normal")
+    bar = progress_bar(2, "work", "it")
+    assert not bar.disable
+    bar.close()
+
+
+def test_quiet_and_verbose_exclude_each_other(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(UserError, match="not allowed with argument"):
+        Parser().parse_args(["-q", "-v"])

@@ -23,7 +23,7 @@ from ppfsl.methods.base import Support
 from ppfsl.methods.build import build_method
 from ppfsl.onednn import operators
 from ppfsl.pipeline import architecture_of, embedding_cache, open_data
-from ppfsl.progress import say
+from ppfsl.progress import warn
 from ppfsl.runtime import choose_device
 from ppfsl.training.checkpoint import embedder_of, load_checkpoint
 
@@ -245,7 +245,7 @@ def _validation(embedder: Embedder, run: Config) -> Validation | None:
         rows = part_images(data.table, data.split, "validation")
         projected = embedding_cache(run).projected(embedder, data.table, rows, "embedding validation images")
     except UserError as error:
-        say(f"warning: the rejection threshold is not chosen on validation classes: {error}")
+        warn(f"the rejection threshold is not chosen on validation classes: {error}")
         return None
     name = f"validation classes of {data.table.name}, split {data.split.name}"
     return Validation(normalized(projected), data.table.labels[rows], name)

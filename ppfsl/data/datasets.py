@@ -10,7 +10,7 @@ from ppfsl.data.omniglot import CHARACTERS, ROTATIONS, omniglot_source
 from ppfsl.data.roots import cache_root, data_root
 from ppfsl.data.source import Source
 from ppfsl.data.table import ImageTable, load_table
-from ppfsl.progress import say
+from ppfsl.progress import warn
 
 
 def open_table(config: DataConfig) -> ImageTable:
@@ -23,7 +23,7 @@ def open_table(config: DataConfig) -> ImageTable:
         _open_source(config), cache_root(config.cache_dir), config.table_size, config.channels, config.on_corrupt
     )
     if table.skipped:
-        say(f"warning: {len(table.skipped)} corrupt images of {table.name} are left out, {table.skipped[0]} for one")
+        warn(f"{len(table.skipped)} corrupt images of {table.name} are left out, {table.skipped[0]} for one")
     return table
 
 

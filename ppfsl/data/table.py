@@ -20,7 +20,7 @@ from ppfsl.data.decode import to_square
 from ppfsl.data.source import Load, Source
 from ppfsl.errors import UserError
 from ppfsl.files import make_folder, new_array, sync_folder
-from ppfsl.progress import progress_bar
+from ppfsl.progress import detail, progress_bar
 
 _FORMAT = 1  # raise it when the decoding or the layout below changes
 
@@ -84,6 +84,7 @@ def load_table(
         table = _open(folder, fingerprint)
         if table is None:  # another run with other source files has just replaced it
             raise UserError(f"the cache {folder} was changed by another run; run the command again")
+    detail(f"{table.name}: {len(table)} images of {len(table.class_names)} classes, decoded in {folder}")
     return table
 
 

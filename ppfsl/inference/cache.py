@@ -19,7 +19,7 @@ from ppfsl.distributed import ALONE, World
 from ppfsl.errors import UserError
 from ppfsl.files import new_array, replacing
 from ppfsl.inference.engine import embed, weights_digest
-from ppfsl.progress import say
+from ppfsl.progress import detail, warn
 
 _FORMAT = 1  # raise it when the same key would stand for other numbers
 _BATCH = 64  # images; other batches may give other last bits
@@ -66,6 +66,7 @@ class EmbeddingCache:
         path = self.folder / f"{_key(embedder, table, rows)}.npy"
         if world.size == 1:
             kept = _read(path, shape)
+            detail(f"embeddings {'read from' if kept is not None else 'kept in'} {path}")
             return self._keep(path, shape, compute) if kept is None else kept
         kept = world.on_main(lambda: _read(path, shape))
         if kept is not None:
@@ -104,7 +105,7 @@ class EmbeddingCache:
                 del out
         except (OSError, UserError) as error:
             reason = error.strerror if isinstance(error, OSError) else error
-            say(f"warning: embeddings are not kept in {path.parent}: {reason}")
+            warn(f"embeddings are not kept in {path.parent}: {reason}")
             return compute()
         self._prune(path)
         kept = _read(path, shape)

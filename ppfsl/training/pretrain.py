@@ -18,7 +18,7 @@ from ppfsl.errors import UserError
 from ppfsl.inference.cache import NO_CACHE, EmbeddingCache
 from ppfsl.methods.base import Learner
 from ppfsl.methods.layers import describe
-from ppfsl.progress import progress_bar, say
+from ppfsl.progress import progress_bar, say, warn
 from ppfsl.randomness import generator
 from ppfsl.reporting.metrics import MetricLog, NoMetricLog
 from ppfsl.training.checkpoint import Checkpoint, load_checkpoint, method_layer, save_checkpoint, weights_of
@@ -264,7 +264,7 @@ def _run_epoch(job: Job, stage: Stage, name: str, progress: Progress, log: Log) 
     say(f"{line} ({seen / seconds:.0f} images/s{idle})")
     complaint = stage.objective.complaint(means)
     if complaint:
-        say(f"warning: {name}: {complaint}")
+        warn(f"{name}: {complaint}")
     return progress
 
 
