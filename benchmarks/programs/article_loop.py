@@ -28,7 +28,7 @@ from benchmarks.programs.flowers_prepare import flowers_files
 from benchmarks.programs.heads_loop import Head, fine_tuned, right_queries
 from ppfsl.backbones.embedder import Embedder, build_embedder
 from ppfsl.backbones.weights import load_pretrained
-from ppfsl.config import Config
+from ppfsl.config import Config, CosineConfig
 from ppfsl.config_file import load_config
 from ppfsl.pipeline import architecture_of
 
@@ -80,7 +80,9 @@ class Loop:
         """Triples, three passes through the network, cosine similarities against 1 and 0."""
         classes = sorted(self.base)
         triples: list[list[np.ndarray]] = [[], [], []]
-        for label in self.chance.choice(classes, self.config.pretrain[0].objective.triples):  # type: ignore[union-attr]
+        objective = self.config.pretrain[0].objective
+        assert isinstance(objective, CosineConfig)
+        for label in self.chance.choice(classes, objective.triples):
             anchor, positive = self.chance.choice(len(self.base[label]), 2, replace=False)
             other = self.chance.choice([one for one in classes if one != label])
             negative = self.chance.integers(len(self.base[other]))

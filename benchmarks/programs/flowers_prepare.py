@@ -44,8 +44,8 @@ def main() -> None:
 
 def flowers_files(work: Path) -> tuple[str, str, str]:
     """The first three arguments of `paddle.vision.datasets.Flowers`."""
-    names = ("102flowers.tgz", "imagelabels.mat", "setid.mat")
-    return tuple(str(work / "flowers102" / name) for name in names)  # type: ignore[return-value]
+    folder = work / "flowers102"
+    return str(folder / "102flowers.tgz"), str(folder / "imagelabels.mat"), str(folder / "setid.mat")
 
 
 if __name__ == "__main__":
