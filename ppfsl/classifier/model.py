@@ -100,6 +100,12 @@ class Classifier:
 
 def save_classifier(classifier: Classifier, path: Path) -> None:
     """Write it whole or not at all."""
+    with replacing(path) as temporary:
+        temporary.write_bytes(classifier_file(classifier))
+
+
+def classifier_file(classifier: Classifier) -> bytes:
+    """The content of its file."""
     header = {
         "schema": 1,
         "ppfsl": __version__,
@@ -112,8 +118,7 @@ def save_classifier(classifier: Classifier, path: Path) -> None:
     arrays = {name: np.ascontiguousarray(getattr(classifier, name)) for name in _ARRAYS}
     for name, tensor in classifier.embedder.state_dict().items():
         arrays[_EMBEDDER + name] = np.ascontiguousarray(tensor.numpy())
-    with replacing(path) as temporary:
-        temporary.write_bytes(save(arrays, metadata={_KEY: json.dumps(header, allow_nan=False, sort_keys=True)}))
+    return save(arrays, metadata={_KEY: json.dumps(header, allow_nan=False, sort_keys=True)})
 
 
 def load_classifier(path: Path) -> Classifier:

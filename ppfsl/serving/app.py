@@ -139,6 +139,13 @@ def build_app(sessions: Sessions, hosts: Sequence[str]) -> FastAPI:
             "rejection": None if rejection is None else vars(rejection),
         }
 
+    @app.get("/api/classifier")
+    async def keep(token: Token) -> Response:
+        """The classifier as a file, for tools/predict.py; it holds the small copies and names of its pictures."""
+        session = sessions.get(token)
+        name = {"Content-Disposition": 'attachment; filename="classifier.safetensors"'}
+        return Response(await at_work(lambda: sessions.file(session)), 200, name, "application/octet-stream")
+
     @app.post("/api/answers")
     async def label(token: Token, files: Files) -> list[dict[str, Any]]:
         """Label pictures; `nearest` names the most similar support pictures by number."""

@@ -10,16 +10,16 @@ const TEXTS = {
     working: "Working…", unlike: "none of these? most like", nearest: "Most similar:", first: "Build the classifier first.",
     built: (b) => `${b.classes.length} classes. ` + (b.left_out ? `Each picture asked with itself left out: ${b.right} of ${b.left_out} right. ` : "") +
       (b.rejection ? `Marked "none of these" below a similarity of ${b.rejection.threshold.toFixed(2)}.` : "Too few pictures to say when a new one is none of these."),
-    stale: "The pictures have changed: build again.", other: "中文",
+    keep: "Save the classifier as a file", stale: "The pictures have changed: build again.", other: "中文",
   },
   zh: {
-    title: "每类几张图片,然后提问", intro: "给两个或更多类别取名,各放几张图片,按下按钮,再给它看新图片。",
+    title: "每类几张图片，然后提问", intro: "给两个或更多类别取名，各放几张图片，按下按钮，再给它看新图片。",
     support: "1. 类别和图片", className: "类别名称", addClass: "添加类别", build: "2. 建立分类器", ask: "3. 新图片",
-    footer: "图片只留在本机服务器的内存里,关闭页面后即被清除。", drop: "把图片拖到这里,或", choose: "选择文件",
-    removeClass: "删除类别", removePicture: "删除图片", working: "正在处理……", unlike: "都不是?最像", nearest: "最相似的:", first: "请先建立分类器。",
-    built: (b) => `${b.classes.length} 个类别。` + (b.left_out ? `每张图片在排除自身后提问:${b.left_out} 张中答对 ${b.right} 张。` : "") +
-      (b.rejection ? `相似度低于 ${b.rejection.threshold.toFixed(2)} 时标为"都不是"。` : "图片太少,无法判断新图片是否都不属于这些类别。"),
-    stale: "图片有变化,请重新建立。", other: "English",
+    footer: "图片只留在本机服务器的内存里，关闭页面后即被清除。", drop: "把图片拖到这里，或", choose: "选择文件",
+    removeClass: "删除类别", removePicture: "删除图片", working: "正在处理……", unlike: "都不是？最像", nearest: "最相似的：", first: "请先建立分类器。",
+    built: (b) => `${b.classes.length} 个类别。` + (b.left_out ? `每张图片在排除自身后提问：${b.left_out} 张中答对 ${b.right} 张。` : "") +
+      (b.rejection ? `相似度低于 ${b.rejection.threshold.toFixed(2)} 时标为“都不是”。` : "图片太少，无法判断新图片是否都不属于这些类别。"),
+    keep: "把分类器存成文件", stale: "图片有变化，请重新建立。", other: "English",
   },
 };
 
@@ -45,6 +45,7 @@ async function call(method, path, body) {
   }
   const answer = await fetch(path, { method, body, headers: { "X-Session": session } });
   if (answer.status === 204) return null;
+  if (answer.headers.get("Content-Type") === "application/octet-stream") return answer.blob();
   const value = await answer.json();
   if (!answer.ok) throw new Error(value.error || answer.statusText);
   return value;
@@ -127,6 +128,7 @@ function show() {
   element("language").textContent = text("other");
   element("classes").replaceChildren(...[...classes].map(([label, pictures]) => showClass(label, pictures)));
   element("build").disabled = [...classes.values()].filter((pictures) => pictures.size).length < 2;
+  element("keep").hidden = built === null || stale;
   element("built").textContent = built === null ? "" : stale ? text("stale") : text("built")(built);
   dropZone(element("ask"), (files) => files.length && ask(files));
 }
@@ -169,6 +171,11 @@ element("new-class").addEventListener("submit", (event) => {
 element("build").addEventListener("click", () => working(async () => {
   built = await call("POST", "/api/classifier");
   stale = false;
+}));
+element("keep").addEventListener("click", () => working(async () => {
+  const url = URL.createObjectURL(await call("GET", "/api/classifier"));
+  make("a", { href: url, download: "classifier.safetensors" }).click();
+  URL.revokeObjectURL(url);
 }));
 element("language").addEventListener("click", () => { language = language === "en" ? "zh" : "en"; show(); });
 window.addEventListener("pagehide", () => {

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from ppfsl.classifier.build import Built, Source, SupportSet, classifier_from
-from ppfsl.classifier.model import THUMBNAIL
+from ppfsl.classifier.model import THUMBNAIL, classifier_file
 from ppfsl.classifier.predict import Answer, Labeller, Unreadable
 from ppfsl.config import ClassMeanConfig, FinetuneConfig
 from ppfsl.data.augmentation import center_crop
@@ -204,11 +204,23 @@ class Sessions:
         Raises:
             UserError: when none has been built.
         """
-        with session.lock:
-            built = session.built
-        if built is None:
-            raise UserError("there is no classifier yet; build one first")
-        labeller, numbers = built
+        labeller, numbers = _built(session)
         answers = labeller.label_batch(files)
         places = [answer.places if isinstance(answer, Answer) else () for answer in answers]
         return [(one, tuple(numbers[place] for place in of)) for one, of in zip(answers, places, strict=True)]
+
+    def file(self, session: Session) -> bytes:
+        """The classifier that was last built as tools/finetune.py would have written it.
+
+        Raises:
+            UserError: when none has been built.
+        """
+        return classifier_file(_built(session)[0].classifier)
+
+
+def _built(session: Session) -> tuple[Labeller, tuple[int, ...]]:
+    with session.lock:
+        built = session.built
+    if built is None:
+        raise UserError("there is no classifier yet; build one first")
+    return built

@@ -5,6 +5,7 @@ import struct
 import threading
 import zlib
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import httpx2
@@ -12,6 +13,7 @@ import pytest
 from PIL import Image
 from starlette.testclient import TestClient
 
+from ppfsl.classifier.model import load_classifier
 from ppfsl.serving.app import build_app
 from ppfsl.serving.sessions import Sessions
 
@@ -209,3 +211,18 @@ def test_the_api_describes_itself(client: TestClient) -> None:
     }  # fmt: skip
     for path in ("/docs", "/redoc", "/static/../page.html", "/api/../tools/serve.py"):
         assert client.get(path).status_code == 404
+
+
+def test_keeping_a_classifier(client: TestClient, picture: Draw, tmp_path: Path) -> None:
+    refused = client.get("/api/classifier")
+    assert (refused.status_code, refused.json()["error"]) == (400, "there is no classifier yet; build one first")
+    for label in ("red", "绿"):
+        add(client, label, picture(label, 0), picture(label, 1))
+    client.post("/api/classifier")
+    kept = client.get("/api/classifier")
+    assert kept.headers["content-type"] == "application/octet-stream"
+    (tmp_path / "kept.safetensors").write_bytes(kept.content)
+    classifier = load_classifier(tmp_path / "kept.safetensors")
+    assert (classifier.class_names, len(classifier.files)) == (("red", "绿"), 4)
+    client.headers["X-Session"] = client.post("/api/sessions").json()["session"]
+    assert client.get("/api/classifier").status_code == 400, "another visitor has none"

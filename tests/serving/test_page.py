@@ -5,11 +5,14 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 import uvicorn
 
+from ppfsl.classifier.model import load_classifier
+from ppfsl.classifier.predict import Answer, Labeller
 from ppfsl.serving.app import build_app
 from ppfsl.serving.sessions import Sessions
 
@@ -119,6 +122,22 @@ def test_mistakes_are_named_and_nothing_is_lost(page: Any, picture: Draw) -> Non
     page.locator("figure button").first.click()
     browsers.expect(page.locator("#built")).to_have_text("The pictures have changed: build again.")
     browsers.expect(page.locator("figure")).to_have_count(2)
+
+
+def test_the_classifier_can_be_kept_and_asked_without_the_page(page: Any, picture: Draw, tmp_path: Path) -> None:
+    for label in ("red", "绿"):
+        add_class(page, label, files(picture, label, 0, 1))
+    browsers.expect(page.locator("#keep")).to_be_hidden()
+    build(page)
+    with page.expect_download() as download:
+        page.click("#keep")
+    download.value.save_as(tmp_path / "kept.safetensors")
+    classifier = load_classifier(tmp_path / "kept.safetensors")
+    assert classifier.class_names == ("red", "绿")
+    (answer,) = Labeller(classifier).label_batch([("new", picture("绿", 9))])
+    assert isinstance(answer, Answer) and answer.label == "绿"
+    add_class(page, "blue", files(picture, "blue", 0))
+    browsers.expect(page.locator("#keep")).to_be_hidden()
 
 
 def test_names_are_text(page: Any, picture: Draw) -> None:
