@@ -1,64 +1,38 @@
-"""Several runs on the same episodes in one table: a section of docs/results.md.
-
-A comparison is a file `results/<dataset>/<name>.yaml` (title, order, remark, and `reference`, the row that the others
-are compared with); the rows that say `comparison: <name>` in their `about.yaml` belong to it.
-"""
+"""Several runs on the same episodes in one table: a section of docs/results.md."""
 
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import Any
-
-from pydantic import BaseModel, ConfigDict
 
 from ppfsl.reporting import wording
 from ppfsl.reporting.pairing import Evaluation, paired_difference, same_questions
-
-Row = tuple[Any, dict[str, Any], Path]
-"""What about.yaml says, what is in result.json, and the folder of both."""
-
-
-class Comparison(BaseModel):
-    """What the file of a comparison holds."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    order: int
-    title: str
-    reference: str
-    remark: str = ""
+from ppfsl.reporting.phrases import Phrases
+from ppfsl.reporting.rows import Comparison, Row
 
 
-def comparison_section(comparison: Comparison, rows: Sequence[Row]) -> str:
+def comparison_section(comparison: Comparison, rows: Sequence[Row], phrases: Phrases) -> str:
     """The section of a comparison: accuracies, verification where pairs were evaluated, the commands.
 
     Args:
-        comparison: its title, remark and reference.
-        rows: in order, the reference among them.
-
-    Raises:
-        ValueError: when the reference is none of the rows.
+        comparison: its title, remark and reference, in the language of the phrases.
+        rows: in order, the reference among them, in the same language.
+        phrases: the page's fixed words.
     """
-    reference = next((result for _, result, folder in rows if folder.name == comparison.reference), None)
-    if reference is None:
-        raise ValueError(f"the reference {comparison.reference} is none of its rows")
+    reference = next(result for _, result, folder in rows if folder.name == comparison.reference)
     _, first, _ = rows[0]
-    parts = [
-        f"## {comparison.title}\n",
-        f"{first['dataset']}, split `{first['split']}`; {first['backbone']} at {first['image_size']} px; "
-        f"pretrained weights: {first['pretrained'] or 'none (random initialisation)'}.\n",
-    ]
+    parts = [f"## {comparison.title}\n", f"{wording.subject(first, phrases)}{phrases.stop}\n"]
     if comparison.remark:
         parts.append(comparison.remark.strip() + "\n")
     for kind in ("inductive", "transductive"):
-        if table := list(_accuracies(rows, reference, kind)):
-            parts += [f"**{kind}**\n", "\n".join(table) + "\n"]
-    if table := list(_verifications(rows)):
-        parts += ["Verification of pairs:\n", "\n".join(table) + "\n"]
-    parts += ["\n".join(f"* {about.title}: `{about.command}`" for about, *_ in rows) + "\n"]
+        if table := list(_accuracies(rows, reference, kind, phrases)):
+            parts += [f"**{phrases.value(kind)}**\n", "\n".join(table) + "\n"]
+    if table := list(_verifications(rows, phrases)):
+        parts += [f"{phrases.pairs}\n", "\n".join(table) + "\n"]
+    commands = [phrases.command.format(title=about.title, command=about.command) for about, *_ in rows]
+    parts += ["\n".join(f"* {line}" for line in commands) + "\n"]
     return "\n".join(parts)
 
 
-def _accuracies(rows: Sequence[Row], reference: dict[str, Any], kind: str) -> Iterator[str]:
+def _accuracies(rows: Sequence[Row], reference: dict[str, Any], kind: str, phrases: Phrases) -> Iterator[str]:
     """A line per run and adaptation, a group of columns per task."""
     episodic = [(row, e) for row in rows for e in row[1]["evaluations"] if _counts(e) and wording.kind(e) == kind]
     tasks = sorted({(e["way"], e["shot"]) for _, e in episodic})
@@ -66,8 +40,8 @@ def _accuracies(rows: Sequence[Row], reference: dict[str, Any], kind: str) -> It
         return
     baseline = [e for e in reference["evaluations"] if _counts(e)]
     names = [f"{way}-way {shot}-shot" for way, shot in tasks]
-    yield "| method | adaptation | " + " | ".join(f"{name} | against | reported" for name in names) + " | minutes |"
-    yield "|---" * (3 * len(tasks) + 3) + "|"
+    of_tasks = [column for name in names for column in (name, *phrases.task)]
+    yield from wording.table_head((*phrases.methods, *of_tasks, phrases.minutes))
     for about, result, _ in rows:
         mine = [e for e in result["evaluations"] if _counts(e) and wording.kind(e) == kind]
         for adaptation in dict.fromkeys(e["adaptation"] for e in mine):
@@ -79,7 +53,7 @@ def _accuracies(rows: Sequence[Row], reference: dict[str, Any], kind: str) -> It
                     str(about.reported.get(name, "")),
                 )
             ]
-            said = wording.adaptation(next(e for e in mine if e["adaptation"] == adaptation))
+            said = wording.adaptation(next(e for e in mine if e["adaptation"] == adaptation), phrases)
             line = [about.title, said, *cells, f"{about.minutes:g}"]
             yield "| " + " | ".join(line) + " |"
 
@@ -101,15 +75,14 @@ def _cells(evaluations: Sequence[Evaluation], task: tuple[int, int], baseline: S
     return accuracy, f"{100 * difference:+.2f} ± {100 * interval:.2f}"
 
 
-def _verifications(rows: Sequence[Row]) -> Iterator[str]:
+def _verifications(rows: Sequence[Row], phrases: Phrases) -> Iterator[str]:
     """A line per run whose pairs were evaluated."""
     found = [(about.title, result["verification"]) for about, result, _ in rows if "verification" in result]
     if not found:
         return
-    yield "| method | similarity | pairs | area under ROC | equal error rate | accuracy at the threshold |"
-    yield "|---|---|---|---|---|---|"
+    yield from wording.table_head(phrases.verification)
     for title, pairs in found:
         yield (
-            f"| {title} | {pairs['similarity']} | {pairs['pairs']} | {pairs['roc_auc']:.4f} "
+            f"| {title} | {phrases.value(pairs['similarity'])} | {pairs['pairs']} | {pairs['roc_auc']:.4f} "
             f"| {100 * pairs['equal_error_rate']:.2f} % | {100 * pairs['accuracy']:.2f} ± {100 * pairs['ci95']:.2f} |"
         )

@@ -1,7 +1,9 @@
-"""How results are put into words: one wording for the terminal and the report."""
+"""How results are put into words: one wording for the terminal, the report and the page of results."""
 
 from collections.abc import Sequence
 from typing import Any
+
+from ppfsl.reporting.phrases import ENGLISH, Phrases
 
 Evaluation = dict[str, Any]
 """One entry of `evaluations` in result.json."""
@@ -17,10 +19,22 @@ def cell(text: object) -> str:
     return printable(text).replace("|", "\\|")
 
 
-def adaptation(evaluation: Evaluation) -> str:
+def table_head(names: Sequence[str]) -> list[str]:
+    """The two lines that a Markdown table begins with."""
+    return [f"| {' | '.join(names)} |", "|---" * len(names) + "|"]
+
+
+def adaptation(evaluation: Evaluation, phrases: Phrases = ENGLISH) -> str:
     """The adaptation for a cell of a Markdown table, with the mode of batch norm where that is an unusual one."""
     mode = evaluation.get("batch_norm", "eval")
-    return cell(evaluation["adaptation"]) + ("" if mode == "eval" else f" (batch norm: {mode.replace('_', ' ')})")
+    unusual = "" if mode == "eval" else phrases.batch_norm.format(mode=mode.replace("_", " "))
+    return cell(evaluation["adaptation"]) + unusual
+
+
+def subject(result: dict[str, Any], phrases: Phrases) -> str:
+    """What a result is about: data, network, weights."""
+    facts = {key: result[key] for key in ("dataset", "split", "backbone", "image_size")}
+    return phrases.subject.format(**facts, weights=result["pretrained"] or phrases.no_weights)
 
 
 def task(evaluation: Evaluation) -> str:

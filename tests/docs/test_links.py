@@ -59,7 +59,7 @@ def twin(page: Path) -> Path:
     return page.with_name(f"{stem}.md")
 
 
-ONE_LANGUAGE = {"CHANGELOG.md", "docs/results.md", "benchmarks/results.md"}
+ONE_LANGUAGE = {"CHANGELOG.md", "benchmarks/results.md"}
 TWO_LANGUAGES = [page for page in PAGES if name(page) not in ONE_LANGUAGE and "reference" not in page.parts]
 
 

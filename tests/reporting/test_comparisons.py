@@ -83,3 +83,17 @@ def test_a_missing_comparison_file_and_a_missing_reference_are_named(tmp_path: P
         make_tables(tmp_path / "results", tmp_path / "results.md")
     with pytest.raises(UserError, match=r"all\.yaml: the reference nobody is none of its rows"):
         page(tmp_path, "order: 3\ntitle: Omniglot\nreference: nobody\n")
+
+
+def test_the_chinese_page_has_the_same_lines_under_chinese_words(tmp_path: Path) -> None:
+    verification = {"similarity": "cosine similarity", "pairs": 400, "roc_auc": 0.98765, "equal_error_rate": 0.0512}
+    verification |= {"accuracy": 0.9475, "ci95": 0.0219}
+    said = "title_zh: 其一\n"
+    save(tmp_path / "results", "first", 1, evaluation("a", [8, 6]), about=said, verification=verification)
+    page(tmp_path, "order: 3\ntitle: Omniglot\ntitle_zh: 字符\nreference: first\nremark: Mind.\nremark_zh: 注意。\n")
+    lines = (tmp_path / "results_zh.md").read_text(encoding="utf-8").splitlines()
+    assert "## 字符" in lines and "注意。" in lines and "Mind." not in lines
+    assert "| 方法 | adaptation | 5-way 1-shot | 成对差异 | 论文报告 | 分钟 |" in lines
+    assert "| 其一 | a | 70.00 ± 13.86 |  |  | 10 |" in lines
+    assert "| 其一 | 余弦相似度 | 400 | 0.9877 | 5.12 % | 94.75 ± 2.19 |" in lines
+    assert "* 其一：`python tools/train.py -c configs/omniglot/first.yaml`" in lines

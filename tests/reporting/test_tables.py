@@ -1,4 +1,4 @@
-"""docs/results.md: every figure comes from a result file."""
+"""docs/results.md and its Chinese twin: every figure comes from a result file."""
 
 import json
 from pathlib import Path
@@ -86,7 +86,25 @@ def test_no_results_at_all(tmp_path: Path) -> None:
 def test_the_committed_page_is_what_the_results_give(tmp_path: Path) -> None:
     root = Path(__file__).parents[2]
     make_tables(root / "results", tmp_path / "results.md")
-    assert (tmp_path / "results.md").read_text() == (root / "docs" / "results.md").read_text()
+    for name in ("results.md", "results_zh.md"):
+        assert (tmp_path / name).read_text(encoding="utf-8") == (root / "docs" / name).read_text(encoding="utf-8")
+
+
+def test_the_chinese_page_stands_beside_the_english_one_and_they_link_to_each_other(tmp_path: Path) -> None:
+    fixed = evaluation("class_mean", [6], support_set=True)
+    rows = evaluation("class_mean", [8, 6]), evaluation("entropy", [9, 8], transductive=True, batch_norm="running")
+    extra = "title_zh: 第一\nremark: Short.\nsupport_set: true\n"
+    save(tmp_path / "results" / "a", 1, "First", *rows, fixed, extra=extra)
+    make_tables(tmp_path / "results", tmp_path / "page.md")
+    english, chinese = ((tmp_path / name).read_text(encoding="utf-8") for name in ("page.md", "page_zh.md"))
+    assert english.startswith("# Results\n\n[中文](page_zh.md)\n")
+    assert chinese.startswith("# 结果\n\n[English](page.md)\n")
+    assert "## First" in english and "## 第一\n" in chinese and "\nShort.\n" in chinese
+    assert "flowers102，划分 `fsl_ssl`；conv4，84 px；预训练权重：无（随机初始化）；" in chinese
+    assert "cross_entropy，然后 cosine；种子 3；PaddlePaddle 3.3.1；3 分钟，2 cores。" in chinese
+    assert "| 2 | 1 | 新类 | class_mean | 70.00 ± 13.86 |  | 2 |" in chinese.split("**直推式**")[0]
+    assert "| entropy（批归一化：running） | 85.00 ± 6.93 | +15.00 ± 6.93 |" in chinese.split("**直推式**")[1]
+    assert "一个支持集，2-way 1-shot，class_mean：3 / 5 正确\n" in chinese
 
 
 def test_a_row_is_the_runs_result_without_large_confusion_matrices(tmp_path: Path) -> None:

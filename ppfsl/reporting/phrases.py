@@ -1,0 +1,123 @@
+"""The fixed words of docs/results.md and of its Chinese twin: a value a language, no figure among them.
+
+Braces in a phrase are filled by `str.format`; both languages fill the same ones, which a test checks.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True)
+class Phrases:
+    """What the page says in one language beside what result files, `about.yaml` and comparisons say."""
+
+    suffix: str
+    """At the end of the page's name and of the keys that say something in this language: `title_zh`."""
+    head: str
+    """Title, link to the other language, what the figures mean."""
+    subject: str
+    """What a section is about: data, network, weights."""
+    no_weights: str
+    run: str
+    """How one run was made: stages, seed, version, minutes, machine."""
+    no_training: str
+    then: str
+    """Between two stages."""
+    batch_norm: str
+    """After an adaptation in an unusual mode of batch norm."""
+    evaluations: tuple[str, ...]
+    """Columns of a run's evaluations."""
+    support_set: str
+    classes: tuple[str, ...]
+    """Columns of the fixed support set, class by class."""
+    methods: tuple[str, ...]
+    """Columns of a comparison before those of its tasks."""
+    task: tuple[str, ...]
+    """Columns of a task after its accuracy."""
+    minutes: str
+    pairs: str
+    verification: tuple[str, ...]
+    """Columns of the verification of pairs."""
+    command: str
+    """One run of a comparison and its command."""
+    stop: str
+    """At the end of a line about data or a run."""
+    values: Mapping[str, str] = field(default_factory=dict)
+    """What a value of a result file is called; as it stands there, where it is not among these."""
+
+    def value(self, name: str) -> str:
+        """What a value of a result file is called in this language."""
+        return self.values.get(name, name)
+
+
+ENGLISH = Phrases(
+    suffix="",
+    head="""# Results
+
+[中文]({twin})
+
+Written by `python tools/make_tables.py` from the result files below `results/`; every section gives the command that
+makes it again. Accuracies are in percent, ± half the 95 % interval over episodes (1.96 x standard deviation /
+sqrt(episodes)), in percentage points. Inductive and transductive rows never share a table: a transductive method's
+answers depend on the other unlabelled queries of an episode. "Against" is the mean difference to the section's first
+row of the same task on the same episodes, with its paired 95 % interval; in tables of several runs, to the first run.
+"Reported" is what the method's own paper has. Batch norm is in evaluation mode but where a row says otherwise.
+Everything that was chosen was chosen on validation classes.
+""",
+    subject="{dataset}, split `{split}`; {backbone} at {image_size} px; pretrained weights: {weights}",
+    no_weights="none (random initialisation)",
+    run="; {stages}; seed {seed}; PaddlePaddle {paddle}; {minutes:g} minutes on {machine}",
+    no_training="no training",
+    then=", then ",
+    batch_norm=" (batch norm: {mode})",
+    evaluations=("way", "shot", "classes", "adaptation", "accuracy", "against", "episodes"),
+    support_set="One support set, {way}-way {shot}-shot, {adaptation}: {correct} / {total} right",
+    classes=("label", "class", "correct / total", "accuracy"),
+    methods=("method", "adaptation"),
+    task=("against", "reported"),
+    minutes="minutes",
+    pairs="Verification of pairs:",
+    verification=("method", "similarity", "pairs", "area under ROC", "equal error rate", "accuracy at the threshold"),
+    command="{title}: `{command}`",
+    stop=".",
+)
+
+CHINESE = Phrases(
+    suffix="_zh",
+    head="""# 结果
+
+[English]({twin})
+
+本页由 `python tools/make_tables.py` 根据 `results/` 下的结果文件生成；每一节都给出重新得到该节的命令。
+准确率以百分数表示，± 之后是各任务上 95 % 置信区间宽度的一半（1.96 x 标准差 / 任务数的平方根），单位为百分点。
+归纳式（inductive）与直推式（transductive）的行从不放进同一张表：直推式方法的答案受同一任务里其他无标签查询的影响。
+“成对差异”是与本节里 way、shot 相同的第一行之间，在同样的任务上准确率之差的平均值，附成对的 95 % 置信区间；
+在多次运行的表里，则是与第一次运行相比。“论文报告”是该方法自己的论文给出的数字。除某行另有说明外，批归一化处于评估模式。
+所有选择都是在验证类上作出的。adaptation 和类别名沿用结果文件里的名字。
+""",
+    subject="{dataset}，划分 `{split}`；{backbone}，{image_size} px；预训练权重：{weights}",
+    no_weights="无（随机初始化）",
+    run="；{stages}；种子 {seed}；PaddlePaddle {paddle}；{minutes:g} 分钟，{machine}",
+    no_training="不训练",
+    then="，然后 ",
+    batch_norm="（批归一化：{mode}）",
+    evaluations=("way", "shot", "类别", "adaptation", "准确率", "成对差异", "任务数"),
+    support_set="一个支持集，{way}-way {shot}-shot，{adaptation}：{correct} / {total} 正确",
+    classes=("标签", "类别", "正确 / 总数", "准确率"),
+    methods=("方法", "adaptation"),
+    task=("成对差异", "论文报告"),
+    minutes="分钟",
+    pairs="图片对的验证：",
+    verification=("方法", "相似度", "图片对数", "ROC 曲线下面积", "等错误率", "阈值下的正确率"),
+    command="{title}：`{command}`",
+    stop="。",
+    values={
+        "base": "基类",
+        "validation": "验证类",
+        "novel": "新类",
+        "inductive": "归纳式",
+        "transductive": "直推式",
+        "cosine similarity": "余弦相似度",
+        "probability of one class": "同类的概率",
+    },
+)

@@ -1,0 +1,106 @@
+"""The rows of docs/results.md: committed result files, and what these cannot say.
+
+A row is a folder `results/<dataset>/<row>/` with the run's `result.json` and an `about.yaml`. A comparison, several
+runs in one table, is a file `results/<dataset>/<name>.yaml`; the rows that say `comparison: <name>` in their
+`about.yaml` belong to it. Titles, remarks (Markdown) and machines may also be said in Chinese, under `title_zh` and so
+on; the Chinese page has the English words where they are not.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any, TypeVar
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from ppfsl.errors import UserError
+from ppfsl.files import read_json
+
+Model = TypeVar("Model", bound=BaseModel)
+Said = TypeVar("Said", bound="Prose")
+
+
+class Prose(BaseModel):
+    """What a section says in words of its own."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    order: int
+    title: str
+    title_zh: str = ""
+    remark: str = ""
+    remark_zh: str = ""
+
+    def translated(self: Said, suffix: str) -> Said:
+        """The same, with what also stands under keys that end in `suffix` said as it stands there."""
+        keys = type(self).model_fields
+        said = {key: getattr(self, key + suffix) or getattr(self, key) for key in keys if key + suffix in keys}
+        return self.model_copy(update=said)
+
+
+class About(Prose):
+    """What `about.yaml` holds."""
+
+    command: str
+    machine: str
+    machine_zh: str = ""
+    minutes: Annotated[float, Field(gt=0)]
+    support_set: bool = False
+    """Whether the class by class table of the fixed support set is shown."""
+    comparison: str = ""
+    """The comparison that the row belongs to, in place of a section of its own."""
+    reported: dict[str, float | str] = {}
+    """Task, such as "5-way 1-shot" -> accuracy in per cent as its paper has it; shown in comparisons."""
+
+
+class Comparison(Prose):
+    """What the file of a comparison holds."""
+
+    reference: str
+    """The row that the others are compared with."""
+
+
+Row = tuple[About, dict[str, Any], Path]
+"""What about.yaml says, what is in result.json, and the folder of both."""
+
+
+def read_rows(results: Path) -> list[Row]:
+    """All rows, in order.
+
+    Args:
+        results: folder of the rows.
+
+    Raises:
+        UserError: when there are none, or a row's folder lacks a file or holds a malformed one.
+    """
+    folders = [path.parent for path in results.rglob("result.json")]
+    rows = [(_parse(About, folder / "about.yaml"), read_json(folder / "result.json"), folder) for folder in folders]
+    if not rows:
+        raise UserError(f"there is no result.json below {results}; copy the ones to show there, with an about.yaml")
+    return sorted(rows, key=lambda row: row[0].order)
+
+
+def read_comparisons(rows: Sequence[Row]) -> list[tuple[Comparison, list[Row]]]:
+    """The comparisons that rows belong to, each with its rows in their order.
+
+    Raises:
+        UserError: when the file of a comparison is missing, malformed, or names a reference that is none of its rows.
+    """
+    members: dict[Path, list[Row]] = {}
+    for row in rows:
+        about, _, folder = row
+        if about.comparison:
+            members.setdefault(folder.parent / f"{about.comparison}.yaml", []).append(row)
+    comparisons = [(_parse(Comparison, path), mine) for path, mine in members.items()]
+    for path, (comparison, mine) in zip(members, comparisons, strict=True):
+        if comparison.reference not in [folder.name for *_, folder in mine]:
+            raise UserError(f"{path}: the reference {comparison.reference} is none of its rows; mend it")
+    return comparisons
+
+
+def _parse(kind: type[Model], path: Path) -> Model:
+    try:
+        return kind.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
+    except (OSError, yaml.YAMLError, ValidationError) as error:
+        reason = " ".join(str(error).split())
+        raise UserError(f"{path} is missing or malformed ({reason}); see ppfsl/reporting/rows.py") from None
