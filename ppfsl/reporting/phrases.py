@@ -61,7 +61,7 @@ makes it again. Accuracies are in percent, ± half the 95 % interval over episod
 sqrt(episodes)), in percentage points. Inductive and transductive rows never share a table: a transductive method's
 answers depend on the other unlabelled queries of an episode. "Against" is the mean difference to the section's first
 row of the same task on the same episodes, with its paired 95 % interval; in tables of several runs, to the first run.
-"Reported" is what the method's own paper has. Batch norm is in evaluation mode but where a row says otherwise.
+"Reported" is what a paper has of the method, which its page names. Batch norm is in evaluation mode but where a row says otherwise.
 Everything that was chosen was chosen on validation classes.
 """,
     subject="{dataset}, split `{split}`; {backbone} at {image_size} px; pretrained weights: {weights}",
@@ -92,7 +92,7 @@ CHINESE = Phrases(
 准确率以百分数表示，± 之后是各任务上 95 % 置信区间宽度的一半（1.96 x 标准差 / 任务数的平方根），单位为百分点。
 归纳式（inductive）与直推式（transductive）的行从不放进同一张表：直推式方法的答案受同一任务里其他无标签查询的影响。
 “成对差异”是与本节里 way、shot 相同的第一行之间，在同样的任务上准确率之差的平均值，附成对的 95 % 置信区间；
-在多次运行的表里，则是与第一次运行相比。“论文报告”是该方法自己的论文给出的数字。除某行另有说明外，批归一化处于评估模式。
+在多次运行的表里，则是与第一次运行相比。“论文报告”是论文对该方法报告的数字，论文见该方法的页面。除某行另有说明外，批归一化处于评估模式。
 所有选择都是在验证类上作出的。adaptation 和类别名沿用结果文件里的名字。
 """,
     subject="{dataset}，划分 `{split}`；{backbone}，{image_size} px；预训练权重：{weights}",
