@@ -4,25 +4,7 @@ The classes of this package are the reference of every key: its type, its range 
 where to begin. Unknown keys are errors. Nothing here imports Paddle.
 """
 
-from ppfsl.config.adaptations import (
-    Adaptation,
-    AnilAdaptationConfig,
-    BaselineConfig,
-    ClassMeanConfig,
-    FinetuneConfig,
-    LearnedOptimizerAdaptationConfig,
-    LstmMetaLearnerAdaptationConfig,
-    MamlAdaptationConfig,
-    MatchingAdaptationConfig,
-    MemoryAugmentedAdaptationConfig,
-    MetaBaselineAdaptationConfig,
-    MetaSgdAdaptationConfig,
-    NearestShotConfig,
-    PrototypicalAdaptationConfig,
-    RelationAdaptationConfig,
-    ReptileAdaptationConfig,
-    SiameseAdaptationConfig,
-)
+from ppfsl.config.adaptations import Adaptation, BaselineConfig, ClassMeanConfig, FinetuneConfig
 from ppfsl.config.backbone import BackboneConfig
 from ppfsl.config.data import DataConfig, SyntheticConfig
 from ppfsl.config.evaluation import EvaluationConfig, SupportSetConfig, VerificationConfig
@@ -58,7 +40,6 @@ from ppfsl.config.training import (
 
 __all__ = [
     "Adaptation",
-    "AnilAdaptationConfig",
     "AnilConfig",
     "AugmentationConfig",
     "BackboneConfig",
@@ -72,31 +53,19 @@ __all__ = [
     "EpisodicConfig",
     "EvaluationConfig",
     "FinetuneConfig",
-    "LearnedOptimizerAdaptationConfig",
     "LearnedOptimizerConfig",
-    "LstmMetaLearnerAdaptationConfig",
     "LstmMetaLearnerConfig",
-    "MamlAdaptationConfig",
     "MamlConfig",
-    "MatchingAdaptationConfig",
     "MatchingConfig",
-    "MemoryAugmentedAdaptationConfig",
     "MemoryAugmentedConfig",
-    "MetaBaselineAdaptationConfig",
     "MetaBaselineConfig",
-    "MetaSgdAdaptationConfig",
     "MetaSgdConfig",
-    "NearestShotConfig",
     "Objective",
     "OptimizerConfig",
-    "PrototypicalAdaptationConfig",
     "PrototypicalConfig",
-    "RelationAdaptationConfig",
     "RelationConfig",
-    "ReptileAdaptationConfig",
     "ReptileConfig",
     "ScheduleConfig",
-    "SiameseAdaptationConfig",
     "SiameseConfig",
     "StageConfig",
     "SupportSetConfig",

@@ -8,34 +8,19 @@ from paddle import nn
 from ppfsl.backbones.embedder import Embedder
 from ppfsl.config import (
     Adaptation,
-    AnilAdaptationConfig,
     AnilConfig,
-    BaselineConfig,
-    ClassMeanConfig,
     EpisodicConfig,
-    FinetuneConfig,
-    LearnedOptimizerAdaptationConfig,
     LearnedOptimizerConfig,
-    LstmMetaLearnerAdaptationConfig,
     LstmMetaLearnerConfig,
-    MamlAdaptationConfig,
     MamlConfig,
-    MatchingAdaptationConfig,
     MatchingConfig,
-    MemoryAugmentedAdaptationConfig,
     MemoryAugmentedConfig,
-    MetaBaselineAdaptationConfig,
-    MetaSgdAdaptationConfig,
     MetaSgdConfig,
-    NearestShotConfig,
-    PrototypicalAdaptationConfig,
     PrototypicalConfig,
-    RelationAdaptationConfig,
     RelationConfig,
-    ReptileAdaptationConfig,
-    SiameseAdaptationConfig,
     SiameseConfig,
     TaskConfig,
+    adaptations,
 )
 from ppfsl.errors import UserError
 from ppfsl.methods.anil import Anil
@@ -75,40 +60,43 @@ def build_method(config: Adaptation, embedder: Embedder, seed: int, layer: nn.La
         UserError: when the method needs another layer than there is.
     """
     name = config.label or config.name
-    if isinstance(config, ClassMeanConfig):
+    if isinstance(config, adaptations.ClassMeanConfig):
         return ClassMean(name, config.scale)
-    if isinstance(config, FinetuneConfig):
+    if isinstance(config, adaptations.FinetuneConfig):
         return FinetuneAll(config, embedder, seed) if config.trainable == "all" else Finetune(config, seed)
-    if isinstance(config, BaselineConfig):
+    if isinstance(config, adaptations.BaselineConfig):
         return Baseline(config, seed)
-    if isinstance(config, NearestShotConfig):
+    if isinstance(config, adaptations.NearestShotConfig):
         return NearestShot(config.shots, name)
-    if isinstance(config, PrototypicalAdaptationConfig):
+    if isinstance(config, adaptations.PrototypicalAdaptationConfig):
         return Prototypical(config.metric or "squared_euclidean", config.temperature or 1.0, name)
-    if isinstance(config, MatchingAdaptationConfig):
+    if isinstance(config, adaptations.MatchingAdaptationConfig):
         context = _learned(layer, FullContext, "matching with context: full") if config.context == "full" else None
         return Matching(context, config.temperature or 1.0, name)
-    if isinstance(config, RelationAdaptationConfig):
+    if isinstance(config, adaptations.RelationAdaptationConfig):
         return Relation(_learned(layer, RelationModule, "relation"), config.shots or "sum", name)
-    if isinstance(config, SiameseAdaptationConfig):
+    if isinstance(config, adaptations.SiameseAdaptationConfig):
         return Siamese(_learned(layer, PairHead, "siamese"), config.shots, name)
-    if isinstance(config, MetaBaselineAdaptationConfig):
+    if isinstance(config, adaptations.MetaBaselineAdaptationConfig):
         return MetaBaseline(_learned(layer, LearnedScale, "meta_baseline"), name)
-    if isinstance(config, LearnedOptimizerAdaptationConfig):
+    if isinstance(config, adaptations.LearnedOptimizerAdaptationConfig):
         optimizer = _learned(layer, LearnedOptimizer, "learned_optimizer")
         return LearnedOptimizerHead(optimizer, config.inner_steps or 10, config.scale or 10.0, name)
-    if isinstance(config, LstmMetaLearnerAdaptationConfig):
+    if isinstance(config, adaptations.LstmMetaLearnerAdaptationConfig):
         gates = _learned(layer, LstmTaskHead, "lstm_meta_learner")
         trained = gates.arguments
         settings = (config.steps or trained["steps"], trained["lr"], config.batch_norm or trained["batch_norm"])
         return LstmMetaLearner(TaskNetwork(embedder, gates), gates, *settings, name, seed)
-    if isinstance(config, MemoryAugmentedAdaptationConfig):
+    if isinstance(config, adaptations.MemoryAugmentedAdaptationConfig):
         return MemoryAugmented(_learned(layer, MemoryNetwork, "memory_augmented"), name, seed)
     return _adapted_by_gradient(config, embedder, seed, layer)
 
 
 def _adapted_by_gradient(
-    config: AnilAdaptationConfig | MamlAdaptationConfig | MetaSgdAdaptationConfig | ReptileAdaptationConfig,
+    config: adaptations.AnilAdaptationConfig
+    | adaptations.MamlAdaptationConfig
+    | adaptations.MetaSgdAdaptationConfig
+    | adaptations.ReptileAdaptationConfig,
     embedder: Embedder,
     seed: int,
     layer: nn.Layer | None,
@@ -122,13 +110,13 @@ def _adapted_by_gradient(
             f"{head.method}; evaluate another run, or adapt by {head.method}"
         )
     steps = config.steps or trained["steps"]
-    if isinstance(config, AnilAdaptationConfig):
+    if isinstance(config, adaptations.AnilAdaptationConfig):
         return Anil(head, steps, config.lr or trained["lr"], name)
     network, batch_norm = TaskNetwork(embedder, head), config.batch_norm or trained["batch_norm"]
-    if isinstance(config, MetaSgdAdaptationConfig):
+    if isinstance(config, adaptations.MetaSgdAdaptationConfig):
         return MetaSgd(network, head, steps, trained["lr"], batch_norm, name, seed)
     lr = config.lr or trained["lr"]
-    if isinstance(config, MamlAdaptationConfig):
+    if isinstance(config, adaptations.MamlAdaptationConfig):
         return Maml(network, head, steps, lr, batch_norm, name, seed)
     return Reptile(network, head, steps, lr, batch_norm, name, seed, config.batch)
 
