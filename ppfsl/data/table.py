@@ -180,6 +180,7 @@ def _decode_all(
 ) -> dict[int, str]:
     """Fill `out` row by row in parallel; the corrupt images, index -> what is wrong with them."""
     corrupt: dict[int, str] = {}
+    given = np.zeros(len(source.files), dtype=np.int64)
 
     def decode(row: int, load: Load) -> tuple[int, np.ndarray | str]:
         try:
@@ -191,6 +192,7 @@ def _decode_all(
         text = f"decoding {source.name}" if progress else None
         with progress_bar(len(source.files), text, "img") as bar:
             for row, result in _bounded_map(pool, decode, source.images()):
+                given[row] += 1
                 if isinstance(result, str):
                     if on_corrupt == "error":
                         raise UserError(
@@ -201,6 +203,9 @@ def _decode_all(
                 else:
                     out[row] = result
                 bar.update()
+    if (wrong := np.flatnonzero(given != 1)).size:  # rows that nobody filled would be black images
+        file, times = source.files[wrong[0]], given[wrong[0]]
+        raise ValueError(f"a bug in the source {source.name}: its images() gave {file} {times} times, not once")
     return corrupt
 
 

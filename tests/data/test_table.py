@@ -333,6 +333,19 @@ def test_bugs_in_a_source_are_not_taken_for_corrupt_images(cache: Path) -> None:
     assert list(cache.iterdir()) == []
 
 
+@pytest.mark.parametrize(("rows", "sentence"), [((0, 2), "1.png 0 times"), ((0, 1, 2, 1), "1.png 2 times")])
+def test_source_that_forgets_or_repeats_an_image_is_found_out(
+    cache: Path, rows: tuple[int, ...], sentence: str
+) -> None:
+    drawings = Drawings(3)
+    source = dataclasses.replace(
+        drawings.source(), images=lambda: ((row, lambda row=row: drawings.load(row)) for row in rows)
+    )
+    with pytest.raises(ValueError, match=f"a bug in the source drawings: its .* gave {sentence}, not once"):
+        load_table(source, cache, 4, progress=False)
+    assert list(cache.iterdir()) == []
+
+
 # --- memory and progress
 
 
