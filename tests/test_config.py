@@ -287,7 +287,7 @@ def adaptation(name: str, **changes: Any) -> dict[str, Any]:
         ({"device": "tpu"}, "device: must be auto, cpu, gpu, or gpu:1 and the like, not"),
         ({"device": "gpu:x"}, "device: must be auto, cpu, gpu, or gpu:1 and the like, not"),
         ({"data": 3}, "c.yaml: data must be a group of keys, not 3"),
-        ({"data": {"name": "imagenet"}}, "data.name: input should be 'synthetic', 'flowers102', 'omniglot' or "),
+        ({"data": {"name": "imagenet"}}, "data.name: input should be 'synthetic', 'flowers102', "),
         ({"data": {"image_size": 8}}, "data.image_size: input should be greater than or equal to 16, not 8"),
         ({"data": {"channels": 2}}, "data.channels: input should be 1 or 3, not 2"),
         ({"data": {"split_ratio": [0.5, 0.5]}}, "'data.split_ratio.2' is required"),
