@@ -47,34 +47,27 @@ class EmbeddingCache:
     ) -> np.ndarray:
         """The backbone's output for a table's images, in evaluation mode: float32 [M, B], to be read only.
 
-        A file that was kept is mapped into memory, not read; one that is damaged is computed again. A folder that
-        cannot be written costs a warning.
+        A file that was kept is mapped into memory, not read; one that is cut short or no such array is computed again.
+        A folder that cannot be written costs a warning.
 
         Args:
             embedder: left as it was.
             table, rows: the images, rows int64 [M].
             progress: the progress bar's text, or None for no bar.
-            world: the processes that divide the work; process 0 alone keeps files.
+            world: the processes that divide the work; process 0 alone keeps files, and says whether any are kept.
         """
         shape = (len(rows), embedder.backbone_dim)
 
         def compute(out: np.ndarray | None = None) -> np.ndarray:
             return embed(embedder, table.images, rows, "features", _BATCH, progress, world, out)
 
-        if self.folder is None or not 0 < 4 * int(np.prod(shape)) <= self.limit:
-            return compute()
-        path = self.folder / f"{_key(embedder, table, rows)}.npy"
-        if world.size == 1:
-            kept = _read(path, shape)
+        path = self._place(embedder, table, rows) if world.main else None
+        kept = world.on_main(lambda: None if path is None else _read(path, shape))
+        if path is not None:
             detail(f"embeddings {'read from' if kept is not None else 'kept in'} {path}")
-            return self._keep(path, shape, compute) if kept is None else kept
-        kept = world.on_main(lambda: _read(path, shape))
         if kept is not None:
             return kept
-        computed = compute()
-        if world.main:
-            self._keep(path, shape, lambda out=None: computed if out is None else _copy(computed, out))
-        return computed
+        return compute() if path is None else self._keep(path, shape, compute)
 
     def projected(
         self,
@@ -95,21 +88,39 @@ class EmbeddingCache:
                 result[start : start + len(part)] = embedder.project(paddle.to_tensor(part)).numpy()
         return result
 
+    def _place(self, embedder: Embedder, table: ImageTable, rows: np.ndarray) -> Path | None:
+        """Where the features of such images are kept; None: nowhere."""
+        if self.folder is None or not 0 < 4 * len(rows) * embedder.backbone_dim <= self.limit:
+            return None
+        return self.folder / f"{_key(embedder, table, rows)}.npy"
+
     def _keep(self, path: Path, shape: tuple[int, ...], compute: Callable[..., np.ndarray]) -> np.ndarray:
-        """Compute into a file that appears when it is whole."""
+        """Compute into a file that appears when it is whole, or into memory where there can be none.
+
+        Once, as all processes must; what computing raises is not the file's fault.
+        """
+        result: np.ndarray | None = None
+        computing = False
         try:
             with replacing(path) as temporary:
                 out = new_array(temporary, shape, np.float32)
-                compute(out)
+                computing = True
+                result = compute(out)
+                computing = False
                 out.flush()
-                del out
+                if os.name == "nt":  # which renames no file that is mapped
+                    del out
+                    result = None
         except (OSError, UserError) as error:
+            if computing:
+                raise
             reason = error.strerror if isinstance(error, OSError) else error
             warn(f"embeddings are not kept in {path.parent}: {reason}")
-            return compute()
-        self._prune(path)
-        kept = _read(path, shape)
-        return compute() if kept is None else kept
+        else:
+            self._prune(path)
+            kept = _read(path, shape)
+            result = result if kept is None else kept
+        return compute() if result is None else result
 
     def _prune(self, newest: Path) -> None:
         """Remove the least recently used files until the others fit, and what killed runs left a day ago."""
@@ -136,17 +147,14 @@ def _read(path: Path, shape: tuple[int, ...]) -> np.ndarray | None:
     """The array in a file, mapped into memory; None when it is absent or not such an array."""
     try:
         array = np.load(path, mmap_mode="r")
-        if array.shape != shape or array.dtype != np.float32:
+        whole = array.offset + array.nbytes == path.stat().st_size
+        if array.shape != shape or array.dtype != np.float32 or not array.flags.c_contiguous or not whole:
             return None
-        os.utime(path)
-    except (OSError, EOFError, ValueError):
+    except Exception:  # numpy raises whatever it stumbles over in a damaged header
         return None
+    with contextlib.suppress(OSError):  # a folder of somebody else's may be read all the same
+        os.utime(path)
     return array
-
-
-def _copy(values: np.ndarray, out: np.ndarray) -> np.ndarray:
-    out[:] = values
-    return out
 
 
 def _key(embedder: Embedder, table: ImageTable, rows: np.ndarray) -> str:

@@ -68,7 +68,7 @@ def embed(
                 result[start : start + len(batch)] = run(to_pixels(batch))
                 bar.update(min(len(batch) * world.size, len(rows) - bar.n))
     if world.size > 1:
-        own = {start: result[start : start + batch_size] for start in world.share(starts)}
+        own = {start: np.asarray(result[start : start + batch_size]) for start in world.share(starts)}
         for part in world.exchange(own):
             for start, values in part.items():
                 result[start : start + batch_size] = values

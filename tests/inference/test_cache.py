@@ -2,7 +2,9 @@
 
 import dataclasses
 import os
+import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +14,13 @@ import pytest
 
 from ppfsl.backbones.embedder import Architecture, Embedder, build_embedder
 from ppfsl.data.table import ImageTable
+from ppfsl.distributed import World
 from ppfsl.errors import UserError
 from ppfsl.inference import cache as module
 from ppfsl.inference.cache import NO_CACHE, EmbeddingCache
 from ppfsl.inference.engine import embed
+from ppfsl.links import connect
+from tests.test_links import Store
 
 SMALL = Architecture("conv4", 16, projection=5, options=(("width", 4),))
 ROWS = np.array([3, 0, 7])
@@ -121,17 +126,74 @@ def test_nothing_stale_is_read(change: Any, cache: EmbeddingCache, table: ImageT
     assert not np.array_equal(after, before)
 
 
-@pytest.mark.parametrize("damage", [b"", b"\x93NUMPY", None])
+@pytest.mark.parametrize(
+    ("where", "name", "value"),
+    [
+        (module, "_FORMAT", 2),
+        (module, "_BATCH", 2),
+        (paddle, "__version__", "3.9"),
+        (paddle, "get_device", lambda: "gpu:0"),
+    ],
+)
+def test_nothing_is_read_that_was_computed_otherwise(
+    where: Any,
+    name: str,
+    value: Any,
+    cache: EmbeddingCache,
+    table: ImageTable,
+    computed: list[int],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    embedder = build_embedder(SMALL, 0)
+    cache.features(embedder, table, ROWS)
+    monkeypatch.setattr(where, name, value)
+    cache.features(embedder, table, ROWS)
+    assert computed == [3, 3] and len(files(cache)) == 2
+
+
+DAMAGES: dict[str, Callable[[bytes], bytes]] = {
+    "empty": lambda whole: b"",
+    "the beginning": lambda whole: b"\x93NUMPY",
+    "cut short": lambda whole: whole[:-4],
+    "longer": lambda whole: whole + bytes(4),
+    "another header": lambda whole: whole[:8] + b"\x01" + whole[9:],
+    "no Python in the header": lambda whole: whole[:21] + b"," + whole[22:],
+    "other order": lambda whole: whole.replace(b"False,", b"True, "),
+    "other numbers": lambda whole: whole.replace(b"<f4", b"<i4"),
+    "another shape": lambda whole: whole.replace(b"(3, ", b"(1, ")[: 128 + (len(whole) - 128) // 3],
+    "an archive": lambda whole: b"PK\x03\x04" + whole[4:],
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
 def test_a_damaged_file_is_computed_again(
-    damage: bytes | None, cache: EmbeddingCache, table: ImageTable, computed: list[int]
+    damage: str, cache: EmbeddingCache, table: ImageTable, computed: list[int]
 ) -> None:
     embedder = build_embedder(SMALL, 0)
     wanted = np.array(cache.features(embedder, table, ROWS))
     (path,) = files(cache)
-    path.write_bytes(path.read_bytes()[:-4] if damage is None else damage)
+    damaged = DAMAGES[damage](path.read_bytes())
+    assert damaged != path.read_bytes()
+    path.write_bytes(damaged)
     for _ in range(2):
         assert np.array_equal(cache.features(embedder, table, ROWS), wanted)
     assert computed == [3, 3]
+
+
+def test_files_that_cannot_be_touched_are_read(
+    cache: EmbeddingCache, table: ImageTable, computed: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Such as those of another user, or of a file system that is mounted to be read."""
+
+    def refused(*_: object) -> None:
+        raise PermissionError(1, "Operation not permitted")
+
+    embedder = build_embedder(SMALL, 0)
+    first = cache.features(embedder, table, ROWS)
+    monkeypatch.setattr(os, "utime", refused)
+    again = cache.features(embedder, table, ROWS)
+    assert np.array_equal(first, again) and isinstance(again, np.memmap)
+    assert computed == [3]
 
 
 def test_the_least_recently_used_goes_first(table: ImageTable, tmp_path: Path, computed: list[int]) -> None:
@@ -166,6 +228,17 @@ def test_what_killed_runs_left_goes_after_a_day(cache: EmbeddingCache, table: Im
         os.utime(file, (0, 0))
     cache.features(build_embedder(SMALL, 0), table, ROWS)
     assert [file.suffix for file in files(cache)] == [".tmp", ".npy", ".txt"] and new.exists()
+
+
+def test_a_file_that_just_fits_is_kept(table: ImageTable, tmp_path: Path, computed: list[int]) -> None:
+    embedder = build_embedder(SMALL, 0)
+    size = 4 * len(ROWS) * embedder.backbone_dim
+    for limit, times in ((size, 1), (size - 1, 2)):
+        computed.clear()
+        cache = EmbeddingCache(tmp_path / str(limit), limit)
+        for _ in range(2):
+            cache.features(embedder, table, ROWS)
+        assert len(computed) == times
 
 
 @pytest.mark.parametrize("limit", [0, 10])
@@ -209,6 +282,125 @@ def test_a_folder_that_cannot_be_written_costs_a_warning(
     assert capsys.readouterr().err == f"warning: embeddings are not kept in {cache.folder}: {reason}\n"
     assert cache.folder is not None
     assert not cache.folder.exists() or not files(cache)
+
+
+def test_what_was_computed_is_not_lost_where_it_cannot_be_put_in_place(
+    cache: EmbeddingCache, table: ImageTable, computed: list[int], capsys: pytest.CaptureFixture[str]
+) -> None:
+    embedder = build_embedder(SMALL, 0)
+    cache.features(embedder, table, ROWS)
+    (path,) = files(cache)
+    path.unlink()
+    path.mkdir()  # in its place
+    found = cache.features(embedder, table, ROWS)
+    assert np.array_equal(found, expected(embedder, table))
+    assert computed == [3, 3] and files(cache) == [path]
+    assert "warning: embeddings are not kept" in capsys.readouterr().err
+
+
+Two = Callable[[Callable[[World], Any]], list[Any]]
+
+
+@pytest.fixture
+def two(monkeypatch: pytest.MonkeyPatch) -> Two:
+    """Gives what a function returns or raises in each of two processes, here threads, that embed as one."""
+
+    def act(function: Callable[[World], Any]) -> list[Any]:
+        store, found = Store(), {}
+
+        def process(rank: int) -> None:
+            own = connect(rank, 2, "127.0.0.1", store)
+            try:
+                found[rank] = function(World(rank, 2, rank, own))
+            except BaseException as error:
+                found[rank] = error
+                own.farewell(error)
+            finally:
+                own.close()
+
+        threads = [threading.Thread(target=process, args=(rank,), daemon=True) for rank in range(2)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(20)
+        return [found.get(rank, "waits for ever") for rank in range(2)]
+
+    def embedding(
+        embedder: Embedder,
+        images: np.ndarray,
+        rows: np.ndarray,
+        kind: str,
+        batch: int,
+        bar: Any,
+        world: World,
+        out: Any,
+    ) -> np.ndarray:
+        """Whose numbers show how often this has been called."""
+        calls[world.rank] += 1
+        result = np.empty((len(rows), embedder.backbone_dim), np.float32) if out is None else out
+        result[:] = world.exchange({"calls": calls[world.rank]})[1]["calls"] + rows[:, None]
+        return result
+
+    calls = [0, 0]
+    monkeypatch.setattr("ppfsl.links._runs", iter(lambda: 7, None))  # which threads would count together
+    monkeypatch.setattr(module, "embed", embedding)
+    return act
+
+
+def test_processes_compute_once_and_then_read(cache: EmbeddingCache, table: ImageTable, two: Two) -> None:
+    embedder = build_embedder(SMALL, 0)
+    for _ in range(2):
+        one, other = two(lambda world: cache.features(embedder, table, ROWS, world=world))
+        assert np.array_equal(one, other) and one[:, 0].tolist() == [4, 1, 8]
+        assert isinstance(one, np.memmap)
+    assert len(files(cache)) == 1
+
+
+@pytest.mark.parametrize("keeper", [0, 1])
+def test_each_host_may_keep_as_much_as_it_likes(
+    keeper: int, cache: EmbeddingCache, table: ImageTable, two: Two
+) -> None:
+    """data.embedding_cache is not among what all must have in common; process 0 decides."""
+    embedder = build_embedder(SMALL, 0)
+    for calls in (1, 1 if keeper == 0 else 2):
+        found = two(
+            lambda world: (cache if world.rank == keeper else NO_CACHE).features(embedder, table, ROWS, world=world)
+        )
+        assert [features[:, 0].tolist() for features in found] == [[3 + calls, calls, 7 + calls]] * 2
+    assert cache.folder is not None and cache.folder.exists() == (keeper == 0)
+
+
+@pytest.mark.parametrize(("name", "failure"), [("new_array", full_disk), ("replacing", unwritable), ("_read", None)])
+def test_processes_stay_together_where_nothing_can_be_kept(
+    name: str,
+    failure: Any,
+    cache: EmbeddingCache,
+    table: ImageTable,
+    two: Two,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    embedder = build_embedder(SMALL, 0)
+    monkeypatch.setattr(module, name, failure or (lambda *_: None))
+    found = two(
+        lambda world: (cache.features(embedder, table, ROWS, world=world)[:, 0].tolist(), world.exchange("then"))
+    )
+    assert found == [([4, 1, 8], ["then", "then"])] * 2
+
+
+def test_a_mistake_of_another_process_is_not_the_files(
+    cache: EmbeddingCache, table: ImageTable, two: Two, capsys: pytest.CaptureFixture[str]
+) -> None:
+    embedder = build_embedder(SMALL, 0)
+
+    def function(world: World) -> np.ndarray:
+        if world.main:
+            return cache.features(embedder, table, ROWS, world=world)
+        world.exchange(None)  # where files are looked for
+        raise UserError("mend this")
+
+    one, _ = two(function)
+    assert isinstance(one, UserError) and str(one) == "process 1: mend this"
+    assert capsys.readouterr().err == "" and files(cache) == []
 
 
 def test_an_interrupted_computation_leaves_nothing(
