@@ -12,6 +12,7 @@ from pathlib import Path
 
 from ppfsl.distributed import ALONE, World
 from ppfsl.errors import UserError
+from ppfsl.threads import given_threads
 
 
 def prepare(threads: int) -> None:
@@ -22,7 +23,7 @@ def prepare(threads: int) -> None:
     (docs/performance.md). On Linux with glibc, freed memory stays with the process (`keep_freed_memory`).
     """
     keep_freed_memory()
-    os.environ.setdefault("OMP_NUM_THREADS", str(threads))
+    os.environ["OMP_NUM_THREADS"] = str(given_threads() or threads)  # of what is no number, Paddle would make 1
     os.environ.setdefault("KMP_BLOCKTIME", "0")
     os.environ.setdefault("FLAGS_cudnn_deterministic", "True")
     os.environ.setdefault("GLOG_minloglevel", "2")

@@ -1,9 +1,10 @@
 """How many threads of Paddle's operators a run gets: the cores of this machine that other work leaves."""
 
+import contextlib
 import os
 import time
 from collections.abc import Iterator
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Literal
 
 _MOST = 8  # beyond which nothing has been measured
@@ -20,26 +21,40 @@ def choose_threads(wanted: int | Literal["auto"], before: int | None = None) -> 
             least 1 and at most 8, divided among the processes that `paddle.distributed.launch` has started here.
         before: with how many threads the run that this one goes on with was started; the last bits depend on it.
     """
-    given = os.environ.get("OMP_NUM_THREADS", "")
-    if given.isdecimal() and int(given) > 0:
-        return int(given)
+    given = given_threads()
+    if given is not None:
+        return given
     if wanted != "auto":
         return wanted
     if before is not None:
         return before
     local = os.environ.get("PADDLE_LOCAL_SIZE", "")
     processes = int(local) if local.isdecimal() and int(local) > 0 else 1
-    cores = physical_cores()
-    # A process of several may see the others start up, which is not other work.
-    free = cores if cores == 1 or processes > 1 else cores - round(busy_cores())
+    free = physical_cores()
+    if free > 1 and processes == 1:  # a process of several may see the others start up, which is not other work
+        free = min(free, _cores() - round(busy_cores()))
     return max(1, min(free // processes, _MOST))
+
+
+def given_threads() -> int | None:
+    """The number in `OMP_NUM_THREADS`, the first one of a list; None: there is none."""
+    first = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0].strip()
+    return int(first) if first.isdecimal() and int(first) > 0 else None
 
 
 def physical_cores() -> int:
     """Cores that this process may use: hardware threads of one core count once, a container's quota counts."""
-    allowed = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else range(os.cpu_count() or 1)
-    cores = len({_core(number) for number in allowed})
-    return max(1, min([cores, *(int(quota) for quota in _quotas())]))
+    return max(1, min([_cores(), *(int(quota) for quota in _quotas())]))
+
+
+def _cores() -> int:
+    """The same, whatever share of their time the process gets."""
+    return len({_core(number) for number in _allowed()})
+
+
+def _allowed() -> set[int]:
+    """The numbers of the hardware threads that this process may use."""
+    return os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set(range(os.cpu_count() or 1))
 
 
 def _core(number: int) -> tuple[str, str]:
@@ -52,32 +67,53 @@ def _core(number: int) -> tuple[str, str]:
     return package, core
 
 
-def _quotas() -> Iterator[float]:
-    """How many cores' time Linux allows a container, if it sets a limit (control groups of version 2)."""
+def _quotas(root: Path = Path("/sys/fs/cgroup"), own: Path = Path("/proc/self/cgroup")) -> Iterator[float]:
+    """How many cores' time Linux allows the process's control groups (of version 2 or 1) and those that they are in."""
     try:
-        limit, period = Path("/sys/fs/cgroup/cpu.max").read_text(encoding="ascii").split()
-        yield int(limit) / int(period)
-    except (OSError, ValueError):
+        lines = own.read_text(encoding="utf-8").splitlines()
+    except OSError:
         return
+    for line in lines:
+        _, controllers, place = line.split(":", 2)
+        if controllers and "cpu" not in controllers.split(","):
+            continue
+        # In a container, the mounted folder may be that of the group itself, whose place is the host's.
+        for folder in (PurePosixPath(place), *PurePosixPath(place).parents):
+            group = root / controllers / str(folder).lstrip("/")
+            with contextlib.suppress(OSError, ValueError, ZeroDivisionError):
+                if controllers:
+                    limit, period = ((group / f"cpu.cfs_{name}_us").read_text("ascii") for name in ("quota", "period"))
+                else:
+                    limit, period = (group / "cpu.max").read_text("ascii").split()
+                if int(limit) > 0:
+                    yield int(limit) / int(period)
 
 
 def busy_cores() -> float:
-    """How many cores are at work now: watched for a moment on Linux, elsewhere the average of the last minute."""
+    """How many of the cores that this process may use are at work now.
+
+    Watched for a moment on Linux; elsewhere the average of the last minute, of all cores.
+    """
     first = _times()
     if first is None:
         return os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
     time.sleep(_WATCH)
     second = _times() or first
     total, idle = (after - before for before, after in zip(first, second, strict=True))
-    return (os.cpu_count() or 1) * (1 - idle / total) if total > 0 else 0.0
+    return len(_allowed()) * (1 - idle / total) if total > 0 else 0.0
 
 
-def _times() -> tuple[int, int] | None:
-    """Total and idle time of all processors since the start of the system; None where it does not tell."""
+def _times(file: Path = Path("/proc/stat")) -> tuple[int, int] | None:
+    """Total and idle time of those processors since the start of the system; None where it does not tell."""
+    allowed = {f"cpu{number}" for number in _allowed()}
+    total = idle = 0
     try:
-        with Path("/proc/stat").open(encoding="ascii") as stream:
-            # user nice system idle iowait irq softirq steal; guests' times, which follow, are in user's already
-            fields = [int(value) for value in stream.readline().split()[1:9]]
-        return sum(fields), fields[3] + fields[4]
+        for line in file.read_text(encoding="ascii").splitlines():
+            name, *fields = line.split()
+            if name in allowed:
+                # user nice system idle iowait irq softirq steal; guests' times, which follow, are in user's already
+                times = [int(value) for value in fields[:8]]
+                total, idle = total + sum(times), idle + times[3] + times[4]
     except (OSError, ValueError, IndexError):
         return None
+    return (total, idle) if total else None

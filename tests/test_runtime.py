@@ -134,6 +134,13 @@ def test_threads_are_set_unless_the_user_has_set_them(monkeypatch: pytest.Monkey
     assert os.environ["OMP_NUM_THREADS"] == "3"
     prepare(4)
     assert os.environ["OMP_NUM_THREADS"] == "3"
+    for nonsense in ("", "many", "0"):  # which Paddle would take for 1
+        monkeypatch.setenv("OMP_NUM_THREADS", nonsense)
+        prepare(5)
+        assert os.environ["OMP_NUM_THREADS"] == "5"
+    monkeypatch.setenv("OMP_NUM_THREADS", "2,1")
+    prepare(5)
+    assert os.environ["OMP_NUM_THREADS"] == "2"
 
 
 def test_paddle_says_nothing_when_it_is_imported() -> None:

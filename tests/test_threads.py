@@ -21,7 +21,8 @@ def machine(monkeypatch: pytest.MonkeyPatch) -> Iterator[pytest.MonkeyPatch]:
     """Four idle cores, and no word of the user or the launcher."""
     for name in ("OMP_NUM_THREADS", "PADDLE_LOCAL_SIZE"):
         monkeypatch.delenv(name, raising=False)
-    monkeypatch.setattr(threads, "physical_cores", lambda: 4)
+    monkeypatch.setattr(threads, "_cores", lambda: 4)
+    monkeypatch.setattr(threads, "_quotas", lambda: iter(()))
     monkeypatch.setattr(threads, "busy_cores", lambda: 0.0)
     yield monkeypatch
 
@@ -35,7 +36,12 @@ def test_the_environment_wins(machine: pytest.MonkeyPatch) -> None:
     assert choose_threads("auto") == choose_threads(7) == choose_threads("auto", before=2) == 3
 
 
-@pytest.mark.parametrize("nonsense", ["", "0", "many", "-1"])
+def test_of_a_list_in_the_environment_the_first_counts(machine: pytest.MonkeyPatch) -> None:
+    machine.setenv("OMP_NUM_THREADS", " 2,1")  # OpenMP's notation for nested levels
+    assert choose_threads("auto") == 2
+
+
+@pytest.mark.parametrize("nonsense", ["", "0", "many", "-1", ",2"])
 def test_an_environment_without_a_number_does_not_count(machine: pytest.MonkeyPatch, nonsense: str) -> None:
     machine.setenv("OMP_NUM_THREADS", nonsense)
     assert choose_threads("auto") == 4
@@ -47,8 +53,24 @@ def test_other_work_keeps_its_cores(machine: pytest.MonkeyPatch, busy: float, ex
     assert choose_threads("auto") == expected
 
 
+@pytest.mark.parametrize(("quota", "busy", "expected"), [(2.5, 0.0, 2), (2.5, 1.0, 2), (2.0, 3.0, 1), (9.0, 1.0, 3)])
+def test_a_container_gets_what_its_host_leaves_up_to_its_quota(
+    machine: pytest.MonkeyPatch, quota: float, busy: float, expected: int
+) -> None:
+    """Other work takes the host's cores first, not those of the quota."""
+    machine.setattr(threads, "_quotas", lambda: iter((quota,)))
+    machine.setattr(threads, "busy_cores", lambda: busy)
+    assert choose_threads("auto") == expected
+
+
+def test_one_core_is_not_watched(machine: pytest.MonkeyPatch) -> None:
+    machine.setattr(threads, "_quotas", lambda: iter((1.5,)))
+    machine.setattr(threads, "busy_cores", lambda: pytest.fail("0.1 seconds for nothing"))
+    assert choose_threads("auto") == 1
+
+
 def test_no_more_than_was_measured(machine: pytest.MonkeyPatch) -> None:
-    machine.setattr(threads, "physical_cores", lambda: 96)
+    machine.setattr(threads, "_cores", lambda: 96)
     assert choose_threads("auto") == 8
     assert choose_threads(96) == 96
 
@@ -78,6 +100,37 @@ def test_hardware_threads_of_one_core_count_once(monkeypatch: pytest.MonkeyPatch
     assert physical_cores() == 1
 
 
+@pytest.mark.parametrize(
+    ("groups", "files", "expected"),
+    [
+        ("0::/\n", {"cpu.max": "150000 100000"}, [1.5]),
+        ("0::/\n", {"cpu.max": "max 100000"}, []),
+        ("0::/\n", {"cpu.max": "max 0"}, []),
+        ("0::/a/b\n", {"a/b/cpu.max": "max 100000", "a/cpu.max": "200000 100000", "b/cpu.max": "1 2"}, [2.0]),
+        ("0::/of/the/host\n", {"cpu.max": "300000 100000"}, [3.0]),  # a container's own group is the mounted one
+        ("4:cpu,cpuacct:/a\n0::/\n", {"cpu,cpuacct/a/cpu.cfs": "50000 100000"}, [0.5]),
+        ("4:cpuset:/a\n", {"cpuset/a/cpu.cfs": "50000 100000", "cpu.max": "100000 100000"}, []),
+        ("1:cpu:/\n", {"cpu/cpu.cfs": "-1 100000"}, []),
+        (None, {"cpu.max": "150000 100000"}, []),
+    ],
+)
+def test_quotas_are_those_of_all_groups_above(
+    groups: str | None, files: dict[str, str], expected: list[float], tmp_path: Path
+) -> None:
+    own, root = tmp_path / "own", tmp_path / "cgroup"
+    if groups is not None:
+        own.write_text(groups)
+    for name, text in files.items():
+        file = root / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        if name.endswith("cpu.max"):
+            file.write_text(text + "\n")
+        else:  # version 1
+            for part, value in zip(("quota", "period"), text.split(), strict=True):
+                file.with_name(f"cpu.cfs_{part}_us").write_text(value + "\n")
+    assert list(threads._quotas(root, own)) == expected
+
+
 @LINUX
 def test_cores_that_the_process_may_not_use_do_not_count() -> None:
     code = "import os; os.sched_setaffinity(0, {min(os.sched_getaffinity(0))}); "
@@ -89,8 +142,26 @@ def test_cores_that_the_process_may_not_use_do_not_count() -> None:
 def test_busy_cores_come_from_the_times_of_the_processors(monkeypatch: pytest.MonkeyPatch) -> None:
     times = iter([(1000, 400), (1080, 420)])  # of 80 ticks 20 idle: three quarters of all processors
     monkeypatch.setattr(threads, "_times", lambda: next(times))
-    monkeypatch.setattr(os, "cpu_count", lambda: 8)
+    monkeypatch.setattr(threads, "_allowed", lambda: set(range(8)))
     assert busy_cores() == 6.0
+
+
+def test_only_the_processors_that_this_process_may_use_are_watched(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    file = tmp_path / "stat"
+    file.write_text(
+        "cpu  999 99 99 999 99 9 9 9 99 9\n"
+        "cpu0 1 2 3 4 5 6 7 8 100 100\n"
+        "cpu1 500 0 0 0 0 0 0 0 0 0\n"
+        "cpu10 10 0 0 20 0 0 0 0 0 0\n"
+        "intr 7 7 7\n"
+    )
+    monkeypatch.setattr(threads, "_allowed", lambda: {0, 10})
+    assert threads._times(file) == (36 + 30, 9 + 20)
+    monkeypatch.setattr(threads, "_allowed", lambda: {3})
+    assert threads._times(file) is None
+    assert threads._times(tmp_path / "none") is None
 
 
 def test_times_that_stand_still_are_no_work(monkeypatch: pytest.MonkeyPatch) -> None:
