@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from ppfsl.distributed import launched, together
 from ppfsl.errors import ToldError, UserError
+from ppfsl.interrupts import noted
 
 if TYPE_CHECKING:  # pydantic takes a quarter of a second, which --help need not wait for
     from ppfsl.config import Config
@@ -38,7 +39,8 @@ def run(main: Callable[[], None], several: bool = False, resumes: bool = True) -
         if launched().size > 1 and not several:
             tool = Path(sys.argv[0]).name
             _raise_once(UserError(f"{tool} is for one process; start it without paddle.distributed.launch"))
-        main()
+        with noted():
+            main()
         with contextlib.suppress(ValueError):  # a standard output that is closed already
             sys.stdout.flush()  # here, where the reader's absence can still be answered for
     except ToldError:

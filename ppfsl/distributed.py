@@ -11,11 +11,13 @@ import os
 import signal
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from types import FrameType
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
 from ppfsl.errors import ToldError, UserError
+from ppfsl.interrupts import interrupt
 from ppfsl.links import Links, connect
 
 if TYPE_CHECKING:
@@ -192,10 +194,10 @@ def together() -> Iterator[World]:
         links.close()
 
 
-def _interrupt(number: int, frame: object) -> None:
+def _interrupt(number: int, frame: FrameType | None) -> None:
     """End as by Ctrl-C, where Paddle would print the state of its C++ side; the launcher asks up to three times."""
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    raise KeyboardInterrupt
+    interrupt(number, frame)
 
 
 def _join(place: World) -> Links:

@@ -23,6 +23,7 @@ from ppfsl.distributed import ALONE, World, together
 from ppfsl.errors import UserError
 from ppfsl.files import make_folder, only_one, write_text
 from ppfsl.inference.cache import EmbeddingCache
+from ppfsl.interrupts import noted
 from ppfsl.methods.build import build_method
 from ppfsl.onednn import operators
 from ppfsl.progress import detail, say, warn
@@ -50,7 +51,7 @@ def run(config: Config, name: str, checkpoint: Path | None = None) -> Path:
     Raises:
         UserError: for every mistake that the user can mend.
     """
-    with together() as world:
+    with together() as world, noted():
         device = choose_device(config.device, world)
         if config.amp != "none" and not device.startswith("gpu"):
             raise UserError(f"amp: {config.amp} needs a GPU, and this run is on the {device}; set it to none")

@@ -241,9 +241,10 @@ def test_another_number_of_processes_may_go_on(tree: Tree, killed: Path, tmp_pat
     ("end", "sentence"),
     [
         ("busy", LOST),
+        ("backward", LOST),
         ("interrupted", r"(error: process 1 of this run was )?interrupted; the same command goes on from here"),
     ],
-    ids=["a killed one", "Ctrl-C"],
+    ids=["a killed one", "a killed one in a backward pass", "Ctrl-C"],
 )
 def test_processes_at_work_end_with_one_sentence_too(tree: Tree, tmp_path: Path, end: str, sentence: str) -> None:
     """The launcher ends them, of which Paddle alone would say that a signal has been detected."""

@@ -18,6 +18,7 @@ from ppfsl.backbones.embedder import Embedder
 from ppfsl.data.augmentation import center_crop
 from ppfsl.data.table import ImageTable
 from ppfsl.distributed import ALONE, World
+from ppfsl.interrupts import raise_if_heard
 from ppfsl.progress import detail, progress_bar
 
 Output = Literal["embedding", "projected", "features"]
@@ -128,6 +129,7 @@ def _runner(embedder: Embedder, output: Output) -> Run:
         expected = eager(sample)
         difference = float(np.abs(exported(sample) - expected).max() / np.abs(expected).max())
     except Exception as error:  # whatever Paddle's exporter and optimizer raise, eager gives the same numbers
+        raise_if_heard()
         warnings.warn(f"Paddle Inference cannot run this embedder ({error!r:.200}); running it eagerly", stacklevel=3)
         return eager
     if not difference < _TOLERANCE:
