@@ -28,8 +28,7 @@ def choose_threads(wanted: int | Literal["auto"], before: int | None = None) -> 
         return wanted
     if before is not None:
         return before
-    local = os.environ.get("PADDLE_LOCAL_SIZE", "")
-    processes = int(local) if local.isdecimal() and int(local) > 0 else 1
+    processes = _local_processes()
     free = physical_cores()
     if free > 1 and processes == 1:  # a process of several may see the others start up, which is not other work
         free = min(free, _cores() - round(busy_cores()))
@@ -37,9 +36,35 @@ def choose_threads(wanted: int | Literal["auto"], before: int | None = None) -> 
 
 
 def given_threads() -> int | None:
-    """The number in `OMP_NUM_THREADS`, the first one of a list; None: there is none."""
+    """The number in `OMP_NUM_THREADS`, the first one of a list; None: there is none, or nobody has asked for it.
+
+    `paddle.distributed.launch` imports Paddle, which sets 1 where nothing is set, and its processes inherit that.
+    """
     first = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0].strip()
-    return int(first) if first.isdecimal() and int(first) > 0 else None
+    if not first.isdecimal() or int(first) == 0:
+        return None
+    if int(first) == 1 and "PADDLE_TRAINER_ID" in os.environ and not _launcher_was_told():
+        return None
+    return int(first)
+
+
+def _launcher_was_told() -> bool:
+    """Whether `OMP_NUM_THREADS` was set when the process that started this one was started; true if unknown."""
+    try:
+        environment = Path(f"/proc/{os.getppid()}/environ").read_bytes()
+    except OSError:
+        return True
+    return any(entry.startswith(b"OMP_NUM_THREADS=") for entry in environment.split(b"\0"))
+
+
+def _local_processes() -> int:
+    """How many processes `paddle.distributed.launch` has started on this host."""
+    local = os.environ.get("PADDLE_LOCAL_SIZE", "")
+    if local.isdecimal():
+        return max(1, int(local))
+    # The launcher that `--backend` selects does not say.
+    own, every = (os.environ.get(f"PADDLE_{key}", "") for key in ("CURRENT_ENDPOINT", "TRAINER_ENDPOINTS"))
+    return max(1, [place.rpartition(":")[0] for place in every.split(",")].count(own.rpartition(":")[0]))
 
 
 def physical_cores() -> int:

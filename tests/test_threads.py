@@ -19,7 +19,7 @@ LINUX = pytest.mark.skipif(not Path("/proc/stat").exists(), reason="only Linux h
 @pytest.fixture
 def machine(monkeypatch: pytest.MonkeyPatch) -> Iterator[pytest.MonkeyPatch]:
     """Four idle cores, and no word of the user or the launcher."""
-    for name in ("OMP_NUM_THREADS", "PADDLE_LOCAL_SIZE"):
+    for name in ("OMP_NUM_THREADS", *(name for name in os.environ if name.startswith("PADDLE_"))):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(threads, "_cores", lambda: 4)
     monkeypatch.setattr(threads, "_quotas", lambda: iter(()))
@@ -87,6 +87,45 @@ def test_processes_of_one_host_share_its_cores_and_are_no_other_work(machine: py
         machine.setenv("PADDLE_LOCAL_SIZE", processes)
         found.append(choose_threads("auto"))
     assert found == [2, 1, 1]
+
+
+def test_endpoints_tell_how_many_processes_a_host_has(machine: pytest.MonkeyPatch) -> None:
+    """Where the launcher was given a backend, nothing else does."""
+    machine.setenv("PADDLE_CURRENT_ENDPOINT", "10.0.0.1:6171")
+    machine.setenv("PADDLE_TRAINER_ENDPOINTS", "10.0.0.1:6170,10.0.0.1:6171,110.0.0.2:6170,10.0.0.11:6170")
+    assert choose_threads("auto") == 2
+
+
+def test_the_launchers_own_setting_is_nobodys_wish(machine: pytest.MonkeyPatch) -> None:
+    machine.setenv("PADDLE_TRAINER_ID", "0")
+    machine.setenv("OMP_NUM_THREADS", "1")
+    machine.setattr(threads, "_launcher_was_told", lambda: False)
+    assert choose_threads("auto") == 4 and choose_threads(3) == 3
+    machine.setattr(threads, "_launcher_was_told", lambda: True)
+    assert choose_threads("auto") == choose_threads(3) == 1
+    machine.setattr(threads, "_launcher_was_told", lambda: False)
+    machine.setenv("OMP_NUM_THREADS", "2")  # which is not what Paddle sets
+    assert choose_threads("auto") == 2
+    machine.delenv("PADDLE_TRAINER_ID")
+    machine.setenv("OMP_NUM_THREADS", "1")
+    assert choose_threads("auto") == 1
+
+
+@LINUX
+@pytest.mark.parametrize(("given", "expected"), [(None, "3\n"), ("1", "1\n"), ("2", "2\n")])
+def test_under_the_launcher_the_configuration_counts_unless_the_user_says_otherwise(
+    given: str | None, expected: str, tmp_path: Path
+) -> None:
+    script = tmp_path / "script.py"
+    script.write_text(
+        f"import sys\nsys.path.insert(0, {str(Path(__file__).parents[1])!r})\n"
+        "from ppfsl.threads import choose_threads\nprint(choose_threads(3))\n"
+    )
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("OMP_", "PADDLE_"))}
+    environment |= {} if given is None else {"OMP_NUM_THREADS": given}
+    launcher = [sys.executable, "-m", "paddle.distributed.launch", "--nproc_per_node", "1", "--log_dir", str(tmp_path)]
+    subprocess.run([*launcher, str(script)], env=environment, capture_output=True, check=True, timeout=300)
+    assert (tmp_path / "workerlog.0").read_text() == expected
 
 
 def test_hardware_threads_of_one_core_count_once(monkeypatch: pytest.MonkeyPatch) -> None:
