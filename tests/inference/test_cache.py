@@ -82,6 +82,14 @@ def test_projections_are_the_embedders(cache: EmbeddingCache, table: ImageTable,
     assert np.array_equal(cache.projected(bare, table, ROWS), cache.features(bare, table, ROWS))
 
 
+def test_all_of_many_images_are_projected(cache: EmbeddingCache, table: ImageTable) -> None:
+    embedder = build_embedder(SMALL, 0)
+    rows = np.arange(2100) % len(table)
+    found = cache.projected(embedder, table, rows)
+    one = cache.projected(embedder, table, np.arange(len(table)))
+    np.testing.assert_allclose(found, one[rows], rtol=1e-4, atol=1e-5)
+
+
 def test_backbones_that_differ_in_the_projection_alone_share(
     cache: EmbeddingCache, table: ImageTable, computed: list[int]
 ) -> None:

@@ -1,5 +1,6 @@
 """The exported embedder gives what the eager one does, image by image, and leaves it as it was."""
 
+import dataclasses
 import warnings
 from typing import Any
 
@@ -200,6 +201,30 @@ def test_the_same_weights_are_exported_once_per_output(exports: list[Any]) -> No
     embed(trained(SMALL), images, np.arange(3), "features")
     embed(trained(SMALL), images, np.arange(3))
     assert len(exports) == 2
+
+
+def test_architectures_of_the_same_weights_are_told_apart(exports: list[Any]) -> None:
+    """The normalisation of pixels is none of them."""
+    images = pictures(3, 20)
+    first, other = trained(SMALL), trained(dataclasses.replace(SMALL, normalization="signed"))
+    assert engine.weights_digest(first) == engine.weights_digest(other)
+    embed(first, images, np.arange(3))
+    close(embed(other, images, np.arange(3)), eager(other, images))
+    assert len(exports) == 2
+
+
+def test_onednn_runs_it_with_the_threads_of_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = []
+    really = engine.inference.create_predictor
+
+    def create(config: Any) -> Any:
+        found.append((config.mkldnn_enabled(), config.cpu_math_library_num_threads()))
+        return really(config)
+
+    monkeypatch.setattr(engine.inference, "create_predictor", create)
+    monkeypatch.setenv("OMP_NUM_THREADS", "3")
+    embed(trained(SMALL), pictures(2, 20), np.arange(2))
+    assert found == [(True, 3)]
 
 
 def test_few_exported_networks_are_kept(exports: list[Any]) -> None:

@@ -97,6 +97,14 @@ def test_a_step_whose_gradient_overflows_is_skipped_and_the_scale_halved(
     assert precision.state() == {"scale": 2.0**14, "good": 1}
 
 
+def test_without_a_scale_no_step_is_skipped(gpu: Callable[[bool], None], casts: list[dict[str, Any]]) -> None:
+    """The stage finds the weights that are no numbers, and says so."""
+    gpu(True)
+    for precision in (Precision(mixed=False), Precision(mixed=True)):
+        weight, _ = trained(precision, factor=float("inf"))
+        assert not np.isfinite(weight).all()
+
+
 def test_the_scale_doubles_after_many_good_steps(
     gpu: Callable[[bool], None], casts: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
