@@ -61,8 +61,8 @@ makes it again. Accuracies are in percent, ± half the 95 % interval over episod
 sqrt(episodes)), in percentage points. Inductive and transductive rows never share a table: a transductive method's
 answers depend on the other unlabelled queries of an episode. "Against" is the mean difference to the section's first
 row of the same task on the same episodes, with its paired 95 % interval; in tables of several runs, to the first run.
-"Reported" is what a paper has of the method, which its page names. Batch norm is in evaluation mode but where a row says otherwise.
-Everything that was chosen was chosen on validation classes.
+"Reported" is what a paper has of the method, which its page names. Batch norm is in evaluation mode but where a row
+says otherwise. Everything that was chosen was chosen on validation classes.
 """,
     subject="{dataset}, split `{split}`; {backbone} at {image_size} px; pretrained weights: {weights}",
     no_weights="none (random initialisation)",
