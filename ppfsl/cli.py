@@ -21,7 +21,7 @@ if TYPE_CHECKING:  # pydantic takes a quarter of a second, which --help need not
 
 
 def run(main: Callable[[], None], several: bool = False, resumes: bool = True) -> None:
-    """Run a tool's `main`: a user's mistake, or a full disk, becomes one line on stderr and exit status 2.
+    """Run a tool's `main`: a user's mistake, a full disk or a lack of memory becomes one line on stderr and status 2.
 
     Ctrl-C exits with 130; a reader of standard output that goes away, such as `head`, ends the tool without a word,
     with the status 141 that the shell gives to programs ended so.
@@ -56,6 +56,10 @@ def run(main: Callable[[], None], several: bool = False, resumes: bool = True) -
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
         _leave(f"error: {error.strerror}; make room, then {goes_on}", 2)
+    except MemoryError as error:
+        reason = str(error).partition("\n")[0].strip()
+        what = f"out of memory: {reason}" if reason else "out of memory"
+        _leave(f"error: {what}; free some, then {goes_on}, or choose smaller batches or images", 2)
     except KeyboardInterrupt:
         if resumes and launched().size == 1:
             goes_on = f"to go on: {shlex.join(['python', *sys.argv])}"

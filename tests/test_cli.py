@@ -42,6 +42,16 @@ def test_interruption_is_one_line_and_status_130(capsys: pytest.CaptureFixture[s
     assert re.fullmatch(r"interrupted\b.*\n", err)
 
 
+@pytest.mark.parametrize("reason", ["", "Fail to alloc 8 bytes.\n  [Hint: none]"])
+def test_lack_of_memory_is_one_line_and_status_2(capsys: pytest.CaptureFixture[str], reason: str) -> None:
+    with pytest.raises(SystemExit) as caught:
+        raising(MemoryError(reason))
+    assert caught.value.code == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert re.fullmatch(r"error: out of memory(: Fail to alloc 8 bytes\.)?; free some, .*\n", err)
+
+
 @pytest.mark.parametrize("error", [ValueError("a bug"), OSError("a bug"), KeyError("a bug")])
 def test_programming_errors_keep_their_traceback(error: Exception) -> None:
     with pytest.raises(type(error), match="a bug"):

@@ -1,7 +1,8 @@
 """What oneDNN's operators have in common as parts of Paddle's graphs."""
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import paddle
@@ -41,3 +42,18 @@ def first_order_only(name: str) -> Callable[[Callable[..., Any]], Callable[..., 
         return checked
 
     return decorate
+
+
+@contextmanager
+def memory_errors() -> Iterator[None]:
+    """Within this context a lack of memory is a MemoryError in backward passes, too.
+
+    What a `PyLayer` raises there, Paddle turns into an OSError that tells of it in words.
+    """
+    try:
+        yield
+    except OSError as error:
+        _, found, reason = str(error).partition("MemoryError: ")
+        if found:
+            raise MemoryError(reason.strip()) from None
+        raise

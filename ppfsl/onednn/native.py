@@ -1,7 +1,7 @@
 """oneDNN's operators in the place of Paddle's own, for as long as a context lasts."""
 
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import paddle
@@ -9,12 +9,14 @@ from paddle import Tensor
 
 from ppfsl.exchange import Exchange, native
 from ppfsl.onednn.convolution import Geometry, convolution
+from ppfsl.onednn.gradient import memory_errors
 from ppfsl.onednn.layout import as_channels_first, as_channels_last, has_channels_last
 from ppfsl.onednn.normalization import batch_normalization
 from ppfsl.onednn.pooling import Window, max_pooling
 
 
-def fast_operators() -> AbstractContextManager[None]:
+@contextmanager
+def fast_operators() -> Iterator[None]:
     """Within this context, and in this thread alone, networks on a CPU run on oneDNN, forward and backward.
 
     Replaced are convolutions (grouped and depthwise ones too), batch norms over a batch's own statistics and max
@@ -26,7 +28,8 @@ def fast_operators() -> AbstractContextManager[None]:
     second time ends the process), and `paddle.grad` of some inputs of an operator is refused where others need a
     gradient too.
     """
-    return _exchange()
+    with _exchange(), memory_errors():
+        yield
 
 
 def _conv2d(

@@ -17,7 +17,7 @@ from ppfsl.backbones.koch import Koch
 from ppfsl.backbones.mobilenet_v1 import MobileNetV1
 from ppfsl.backbones.resnet12 import ResNet12
 from ppfsl.backbones.resnet18 import ResNet18
-from ppfsl.onednn import fast_operators
+from ppfsl.onednn import convolution, fast_operators
 from ppfsl.onednn.layout import has_channels_last
 
 RNG = np.random.default_rng(0)
@@ -391,3 +391,13 @@ def test_networks_in_evaluation_agree_with_paddle(calls):
         fast = network(images).numpy()
     np.testing.assert_allclose(fast, own, atol=1e-5)
     assert calls == {"convolution": 4, "max_pooling": 4}
+
+
+@pytest.mark.parametrize("kind", [MemoryError, OSError])
+def test_lack_of_memory_in_a_backward_pass_is_told_from_errors(monkeypatch, kind):
+    def failing(_):
+        raise MemoryError("this much") if kind is MemoryError else ValueError("this much")
+
+    monkeypatch.setattr(convolution, "saved", failing)
+    with pytest.raises(kind, match="this much"), fast_operators():
+        conv2d(float32(MAPS), float32(WEIGHT)).sum().backward()
