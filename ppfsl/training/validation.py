@@ -78,6 +78,8 @@ class Validation:
 
     def _gather(self, judge: Method, embedder: Embedder, frozen_backbone: bool) -> Gather:
         """How the method gets at what it works on."""
+        if not frozen_backbone:
+            self._features = None  # of a backbone that is learning something else now
         if judge.inputs == "image":
             size = embedder.architecture.image_size
             return lambda places: pixels_of(self._table, self._rows[places], size)
@@ -87,7 +89,6 @@ class Validation:
             with paddle.no_grad():
                 projected = embedder.project(paddle.to_tensor(self._features)).numpy()
         else:
-            self._features = None
             projected = embed(embedder, self._table.images, self._rows, "projected", world=self._world)
         vectors = normalized(projected) if judge.inputs == "embedding" else projected
         return vectors.__getitem__

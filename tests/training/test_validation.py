@@ -155,6 +155,18 @@ def test_features_are_computed_once_while_the_backbone_is_frozen(
     assert outputs == ["features", "projected", "features"]
 
 
+def test_features_are_forgotten_when_the_backbone_learns_by_a_method_that_takes_images(table: ImageTable) -> None:
+    embedder = build_embedder(Architecture("conv4", 16, 3, 6, "unit", (("width", 4),)), 0)
+    of_all = validation(table)
+    of_all.score(embedder, frozen_backbone=True)
+    method = build_task_learner(MamlConfig(name="maml", way=3, inner_steps=1), embedder, 0)
+    of_all.score(embedder, False, method)
+    for parameter in embedder.backbone.parameters():
+        parameter.set_value(-parameter)
+    expected = validation(table).score(embedder, frozen_backbone=True)
+    assert of_all.score(embedder, frozen_backbone=True) == expected
+
+
 def test_what_cannot_be_served_names_the_keys_of_validation(table: ImageTable) -> None:
     with pytest.raises(UserError) as caught:
         validation(table, way=5)
