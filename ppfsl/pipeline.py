@@ -25,7 +25,7 @@ from ppfsl.files import make_folder, only_one, write_text
 from ppfsl.inference.cache import EmbeddingCache
 from ppfsl.interrupts import noted
 from ppfsl.methods.build import build_method
-from ppfsl.onednn import operators
+from ppfsl.onednn import operators, problem
 from ppfsl.progress import detail, say, warn
 from ppfsl.reporting.show import show_run
 from ppfsl.results import check_verification, episode_sampler, run_support_set, write_results
@@ -55,6 +55,8 @@ def run(config: Config, name: str, checkpoint: Path | None = None) -> Path:
         device = choose_device(config.device, world)
         if config.amp != "none" and not device.startswith("gpu"):
             raise UserError(f"amp: {config.amp} needs a GPU, and this run is on the {device}; set it to none")
+        if config.onednn and config.pretrain and device == "cpu" and (reason := problem()):
+            say(f"warning: training goes without oneDNN, more slowly: {reason}")
         with operators(config.onednn):
             return _run(config, name, checkpoint, world)
 

@@ -861,6 +861,22 @@ def test_settings_of_adaptation_that_are_left_open_are_those_of_training(
     assert [entry["settings"]["steps"] for entry in found[:3]] == [1, 1, 4]
 
 
+@pytest.mark.parametrize(("wanted", "count"), [(True, 1), (False, 0)])
+def test_training_without_onednn_says_so(
+    wanted: bool,
+    count: int,
+    tiny_tree: Callable[[], Tree],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: Any,
+) -> None:
+    monkeypatch.setattr(pipeline, "problem", lambda: "this Paddle ships none")
+    monkeypatch.setattr("ppfsl.onednn.available", lambda: False)
+    pipeline.run(configured({**tiny_tree(), "onednn": wanted}, tmp_path), "tiny")
+    said = capsys.readouterr().err
+    assert said.count("warning: training goes without oneDNN, more slowly: this Paddle ships none\n") == count
+
+
 @pytest.mark.parametrize("wanted", [True, False])
 def test_training_and_adapting_use_onednn_where_it_is_wanted(
     method_tree: Callable[[str], Tree], tmp_path: Path, wanted: bool, quiet: None, monkeypatch: pytest.MonkeyPatch

@@ -7,9 +7,9 @@ through oneDNN's C interface by `ctypes`: nothing is compiled. Everything else s
 from contextlib import AbstractContextManager, nullcontext
 
 from ppfsl.onednn.native import fast_operators
-from ppfsl.onednn.selfcheck import available
+from ppfsl.onednn.selfcheck import available, problem
 
-__all__ = ["available", "fast_operators", "operators"]
+__all__ = ["available", "fast_operators", "operators", "problem"]
 
 
 def operators(wanted: bool) -> AbstractContextManager[None]:

@@ -279,6 +279,15 @@ def test_export_that_gives_other_numbers_is_not_trusted(wrong: Any, monkeypatch:
     np.testing.assert_array_equal(found, eager(embedder, images))
 
 
+def test_a_network_that_gives_zeros_is_exported_too(exports: list[Any]) -> None:
+    """Its numbers are no measure for a difference."""
+    embedder = trained(SMALL)
+    for parameter in embedder.projection.parameters():
+        parameter.set_value(parameter * 0)
+    found = embed(embedder, pictures(3, 20), np.arange(3))
+    assert not found.any() and len(engine._kept) == 1
+
+
 def test_export_leaves_nothing_behind(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     embed(trained(SMALL), pictures(2, 20), np.arange(2))
