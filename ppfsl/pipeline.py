@@ -56,7 +56,7 @@ def run(config: Config, name: str, checkpoint: Path | None = None) -> Path:
         if config.amp != "none" and not device.startswith("gpu"):
             raise UserError(f"amp: {config.amp} needs a GPU, and this run is on the {device}; set it to none")
         if config.onednn and config.pretrain and device == "cpu" and (reason := problem()):
-            say(f"warning: training goes without oneDNN, more slowly: {reason}")
+            warn(f"training goes without oneDNN, more slowly: {reason}")
         with operators(config.onednn):
             return _run(config, name, checkpoint, world)
 
