@@ -19,17 +19,17 @@ def choose_threads(wanted: int | Literal["auto"], before: int | None = None) -> 
     Args:
         wanted: a number, or "auto": `before` where there is such a run, else the physical cores that are idle now, at
             least 1 and at most 8, divided among the processes that `paddle.distributed.launch` has started here.
-        before: with how many threads the run that this one goes on with was started; the last bits depend on it.
+        before: with how many threads the run that this one goes on with was started; the last bits depend on it. It may
+            have had fewer processes: no more than there are cores for them all.
     """
     given = given_threads()
     if given is not None:
         return given
     if wanted != "auto":
         return wanted
+    processes, free = _local_processes(), physical_cores()
     if before is not None:
-        return before
-    processes = _local_processes()
-    free = physical_cores()
+        return before if processes == 1 else max(1, min(before, free // processes))
     if free > 1 and processes == 1:  # a process of several may see the others start up, which is not other work
         free = min(free, _cores() - round(busy_cores()))
     return max(1, min(free // processes, _MOST))

@@ -78,6 +78,14 @@ def test_no_more_than_was_measured(machine: pytest.MonkeyPatch) -> None:
 def test_a_resumed_run_keeps_its_threads(machine: pytest.MonkeyPatch) -> None:
     machine.setattr(threads, "busy_cores", lambda: 3.0)
     assert choose_threads("auto", before=2) == 2
+    assert choose_threads("auto", before=6) == 6
+
+
+def test_a_run_resumed_by_more_processes_gets_no_more_threads_than_cores(machine: pytest.MonkeyPatch) -> None:
+    machine.setenv("PADDLE_LOCAL_SIZE", "2")
+    assert [choose_threads("auto", before=before) for before in (1, 2, 4)] == [1, 2, 2]
+    machine.setenv("PADDLE_LOCAL_SIZE", "9")
+    assert choose_threads("auto", before=4) == 1
 
 
 def test_processes_of_one_host_share_its_cores_and_are_no_other_work(machine: pytest.MonkeyPatch) -> None:
