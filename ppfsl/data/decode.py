@@ -55,8 +55,11 @@ def to_square(image: Image.Image, size: int, channels: int) -> np.ndarray:
         uint8 [size, size, channels].
 
     Raises:
-        ValueError: when the image is so elongated that its resized copy has more than `MAX_PIXELS` pixels.
+        ValueError: when its grey is in floating-point numbers, whose white nobody knows, or the image is so elongated
+            that its resized copy has more than `MAX_PIXELS` pixels.
     """
+    if image.mode == "F":  # Pillow would cut all of 0..1 down to black
+        raise ValueError("floating-point grey; convert it to 8 or 16 bits")
     image = _as_mode(image, "RGB" if channels == 3 else "L")
     if image.size != (size, size):
         width, height = (side * size // min(image.size) for side in image.size)  # rounded down as torchvision does

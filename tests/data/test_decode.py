@@ -68,6 +68,12 @@ def bilinear_shrink(values: np.ndarray, count: int) -> np.ndarray:
     return np.asarray(out)
 
 
+def test_floating_point_grey_is_refused_not_blackened() -> None:
+    image = Image.fromarray(np.linspace(0, 1, 256, dtype=np.float32).reshape(16, 16))
+    with pytest.raises(ValueError, match="floating-point grey"):
+        to_square(open_image(encoded(image, "TIFF")), 16, 3)
+
+
 @pytest.mark.parametrize(("width", "height", "size"), [(60, 40, 16), (40, 60, 16), (50, 33, 20), (12, 30, 24)])
 def test_shorter_side_becomes_the_size_and_the_rest_is_cropped_centrally(width: int, height: int, size: int) -> None:
     image = noise(width, height, 1)
