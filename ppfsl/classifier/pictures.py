@@ -3,7 +3,7 @@
 import csv
 import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ import numpy as np
 from ppfsl.data.decode import read_square
 from ppfsl.data.folder import EXTENSIONS, folder_source
 from ppfsl.errors import UserError
-from ppfsl.progress import say
+from ppfsl.progress import say, warn
 from ppfsl.reporting.wording import printable
 
 _KINDS = ", ".join(sorted(EXTENSIONS))
@@ -51,7 +51,7 @@ def find_support(path: Path) -> SupportPictures:
         source = folder_source(path)
         names = tuple(source.class_names.values())
         found = SupportPictures(names, tuple(path / file for file in source.files), source.labels - 1)
-        _say_left_out(_pictures_below(path)[1])
+        _say_left_out(_pictures_below(path)[1], warn)  # each of a few pictures counts
     elif path.suffix.lower() in (".json", ".csv"):
         found = _from_list(path)
     else:
@@ -93,14 +93,14 @@ def find_pictures(paths: Sequence[Path]) -> list[Path]:
                 raise UserError(f"{path} does not exist; name a picture or a folder of pictures")
         except OSError as error:
             raise UserError(f"{path} cannot be looked for: {error.strerror}; name another one") from None
-    _say_left_out(others)
+    _say_left_out(others, say)
     return files
 
 
-def _say_left_out(others: Sequence[Path]) -> None:
+def _say_left_out(others: Sequence[Path], tell: Callable[[str], None]) -> None:
     if others:
         more = f" and {len(others) - 1} more" if len(others) > 1 else ""
-        say(f"left out, since they are no pictures ({_KINDS}): {printable(others[0])}{more}")
+        tell(f"left out, since they are no pictures ({_KINDS}): {printable(others[0])}{more}")
 
 
 def _pictures_below(path: Path) -> tuple[list[Path], list[Path]]:
