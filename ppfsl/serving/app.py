@@ -13,6 +13,7 @@ from typing import Annotated, Any, TypeVar
 
 from fastapi import FastAPI, File, Header, Query, Request, Response, UploadFile
 from fastapi.responses import JSONResponse
+from starlette.formparsers import MultiPartParser
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -53,6 +54,8 @@ def build_app(sessions: Sessions, hosts: Sequence[str]) -> FastAPI:
         hosts: names under which it may be asked; others are refused, so that no foreign page can reach it by a name of
             its own that points here.
     """
+    # Else Starlette writes pictures of more than a megabyte to the disk, while the page says that they stay in memory.
+    MultiPartParser.spool_max_size = sessions.limits.request_bytes + 1
     pool, waiting = ThreadPoolExecutor(1, "ppfsl"), [0]
 
     async def at_work(function: Callable[[], Value]) -> Value:

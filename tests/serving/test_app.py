@@ -151,6 +151,14 @@ def test_large_requests_are_refused_whatever_they_say(open_sessions: Make, pictu
         assert client.get("/api/session").json()["classes"] == []
 
 
+def test_large_pictures_stay_in_memory(
+    client: TestClient, picture: Draw, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "absent"))  # a file made there would fail
+    large = picture("red", 0) + b"\0" * 3_000_000
+    assert add(client, "red", large).json() == [{"picture": "red 0.png", "number": 1}]
+
+
 def test_many_pictures_at_once_are_refused(open_sessions: Make, picture: Draw) -> None:
     with client_of(open_sessions(pictures_per_request=2)) as client:
         client.headers["X-Session"] = client.post("/api/sessions").json()["session"]
