@@ -70,6 +70,18 @@ function upload(files) {
   return form;
 }
 
+// Few enough at once for what the server takes in a request, however many a person drops.
+function groups(files) {
+  const found = [];
+  let bytes = 0;
+  for (const file of files) {
+    bytes += file.size;
+    if (!found.length || found.at(-1).length >= 20 || bytes > 40e6) { found.push([]); bytes = file.size; }
+    found.at(-1).push(file);
+  }
+  return found;
+}
+
 function dropZone(node, onFiles) {
   const input = make("input", { type: "file", multiple: true, accept: "image/*", hidden: true });
   input.addEventListener("change", () => { onFiles([...input.files]); input.value = ""; });
@@ -83,12 +95,15 @@ function dropZone(node, onFiles) {
 
 function addPictures(label, files) {
   return working(async () => {
-    const answers = await call("POST", `/api/pictures?label=${encodeURIComponent(label)}`, upload(files));
-    const refused = answers.filter((answer) => answer.error);
-    answers.forEach((answer, place) => {
-      if (answer.number) classes.get(label).set(answer.number, URL.createObjectURL(files[place]));
-    });
-    stale = true;
+    const refused = [];
+    for (const some of groups(files)) {
+      const answers = await call("POST", `/api/pictures?label=${encodeURIComponent(label)}`, upload(some));
+      refused.push(...answers.filter((answer) => answer.error));
+      answers.forEach((answer, place) => {
+        if (answer.number) classes.get(label).set(answer.number, URL.createObjectURL(some[place]));
+      });
+      stale = true;
+    }
     if (refused.length) throw new Error(refused.map((answer) => `${answer.picture}: ${answer.error}`).join("; "));
   });
 }
@@ -156,8 +171,14 @@ function showAnswer(answer, file) {
 function ask(files) {
   if (built === null) { element("problem").textContent = text("first"); return; }
   return working(async () => {
-    const answers = await call("POST", "/api/answers", upload(files));
-    element("answers").prepend(...answers.map((answer, place) => showAnswer(answer, files[place])));
+    const shown = [];
+    for (const some of groups(files)) {
+      const answers = await call("POST", "/api/answers", upload(some));
+      const next = answers.map((answer, place) => showAnswer(answer, some[place]));
+      if (shown.length) shown.at(-1).after(...next);
+      else element("answers").prepend(...next);
+      shown.push(...next);
+    }
   });
 }
 

@@ -124,6 +124,18 @@ def test_mistakes_are_named_and_nothing_is_lost(page: Any, picture: Draw) -> Non
     browsers.expect(page.locator("figure")).to_have_count(2)
 
 
+def test_more_pictures_than_a_request_may_bring_go_in_several(page: Any, picture: Draw) -> None:
+    add_class(page, "red", files(picture, "red", *range(25)))
+    add_class(page, "blue", files(picture, "blue", 0, 1))
+    build(page)
+    sent: list[str] = []
+    page.on("request", lambda request: sent.append(request.url) if request.url.endswith("/api/answers") else None)
+    ask(page, files(picture, "red", *range(30, 84)))
+    assert len(sent) == 3
+    names = page.locator(".answer > img").evaluate_all("images => images.map(image => image.alt)")
+    assert names == [f"red {number}.png" for number in range(30, 84)], "in their order"
+
+
 def test_the_classifier_can_be_kept_and_asked_without_the_page(page: Any, picture: Draw, tmp_path: Path) -> None:
     for label in ("red", "绿"):
         add_class(page, label, files(picture, label, 0, 1))
