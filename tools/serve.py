@@ -9,6 +9,8 @@ computer can reach the page, unless --host says otherwise: then anybody who can 
 Nothing is kept after it ends.
 """
 
+import contextlib
+import socket
 import sys
 from pathlib import Path
 
@@ -24,8 +26,10 @@ def main() -> None:
     parser = config_parser(__doc__ or "", default=_CONFIG)
     parser.add_argument("--checkpoint", type=Path, metavar="PATH", help="a run's folder, or a checkpoint of one")
     parser.add_argument("--host", default="127.0.0.1", help="address to listen at (default 127.0.0.1)")
-    parser.add_argument("--port", type=int, default=8000, help="default 8000")
+    parser.add_argument("--port", type=int, default=8000, help="default 8000; 0: a free one")
     arguments = parser.parse_args()
+    if not 0 <= arguments.port < 65536:
+        parser.error(f"--port {arguments.port} is not in 0..65535")
     config, _ = read_config(arguments)
     from ppfsl.errors import UserError
 
@@ -41,11 +45,33 @@ def main() -> None:
 
     adaptation = linear_adaptation(config.adaptations[0])
     choose_device(config.device)
+    listener = _listen(arguments.host, arguments.port)
     sessions = Sessions(open_source(config, arguments.checkpoint), adaptation)
     local = arguments.host in ("127.0.0.1", "localhost", "::1")
     app = build_app(sessions, ["127.0.0.1", "localhost", "[::1]"] if local else ["*"])
-    print(f"http://{arguments.host}:{arguments.port}", flush=True)
-    uvicorn.run(app, host=arguments.host, port=arguments.port, log_level="warning", access_log=False)
+    host = f"[{arguments.host}]" if ":" in arguments.host else arguments.host
+    print(f"http://{host}:{listener.getsockname()[1]}", flush=True)
+    server = uvicorn.Server(uvicorn.Config(app, log_level="warning", access_log=False))
+    with contextlib.suppress(KeyboardInterrupt):  # the way to end it
+        server.run([listener])
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    """A socket that waits for connections.
+
+    Raises:
+        UserError: when the address is taken, or none of this computer's.
+    """
+    from ppfsl.errors import UserError
+
+    try:
+        family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        return socket.create_server(address, family=family)
+    except (OSError, UnicodeError) as error:  # names are encoded before they are looked up
+        reason = (getattr(error, "strerror", None) or str(error)).partition(" (")[0]  # the address once is enough
+        raise UserError(
+            f"cannot listen at --host {host} --port {port}: {reason.lower()}; choose another address or port"
+        ) from None
 
 
 if __name__ == "__main__":
