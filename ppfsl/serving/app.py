@@ -10,9 +10,12 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from importlib import resources
 from typing import Annotated, Any, TypeVar
+from urllib.parse import urlsplit
 
 from fastapi import FastAPI, File, Header, Query, Request, Response, UploadFile
+from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
+from starlette.exceptions import HTTPException
 from starlette.formparsers import MultiPartParser
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -32,6 +35,7 @@ _PAGE = {
     "/page.js": ("page.js", "text/javascript"),
     "/page.css": ("page.css", "text/css"),
 }
+_UPLOADS = ("/api/pictures", "/api/answers")
 _HEADERS = {
     "Content-Security-Policy": (
         "default-src 'self'; img-src 'self' blob: data:; frame-ancestors 'none'; base-uri 'none'"
@@ -78,6 +82,7 @@ def build_app(sessions: Sessions, hosts: Sequence[str]) -> FastAPI:
     app.add_middleware(LimitedBody, most=sessions.limits.request_bytes)
     app.add_middleware(TrustedHostMiddleware, allowed_hosts=list(hosts))
     _handle_errors(app)
+    _refuse_strangers(app, sessions)
     _serve_page(app)
 
     @app.post("/api/sessions", status_code=201)
@@ -181,11 +186,42 @@ def _handle_errors(app: FastAPI) -> None:
         status = next((status for kind, status in kinds if isinstance(error, kind)), 400)
         return JSONResponse({"error": str(error)}, status)
 
+    @app.exception_handler(RequestValidationError)
+    def name(request: Request, error: RequestValidationError) -> JSONResponse:
+        first = error.errors()[0]
+        return JSONResponse({"error": f"{first['loc'][-1]}: {first['msg']}"}, 422)
+
+    @app.exception_handler(HTTPException)
+    def tell(request: Request, error: HTTPException) -> JSONResponse:
+        return JSONResponse({"error": error.detail}, error.status_code)
+
+
+def _refuse_strangers(app: FastAPI, sessions: Sessions) -> None:
+    """Refuse what foreign pages send, and, before their bodies are read, uploads of nobody and too many at once."""
+    uploads = [0]
+
+    async def received(request: Request, call_next: Callable[[Request], Any]) -> Response:
+        if request.method != "POST" or request.url.path not in _UPLOADS:
+            return await call_next(request)
+        try:
+            sessions.get(request.headers.get("x-session", ""))
+        except UnknownSessionError as error:
+            return JSONResponse({"error": str(error)}, 404)
+        if uploads[0] >= sessions.limits.uploads:
+            return JSONResponse({"error": "there are too many uploads at the moment; try again in a few seconds"}, 503)
+        uploads[0] += 1
+        try:
+            return await call_next(request)
+        finally:
+            uploads[0] -= 1
+
     @app.middleware("http")
     async def harden(request: Request, call_next: Callable[[Request], Any]) -> Response:
-        if request.headers.get("sec-fetch-site", "none") not in ("none", "same-origin"):
+        origin = request.headers.get("origin")
+        foreign = origin is not None and urlsplit(origin).netloc != request.headers.get("host")
+        if foreign or request.headers.get("sec-fetch-site", "none") not in ("none", "same-origin"):
             return JSONResponse({"error": "requests from other sites are refused"}, 403)
-        response: Response = await call_next(request)
+        response = await received(request, call_next)
         response.headers.update(_HEADERS)
         return response
 

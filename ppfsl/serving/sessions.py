@@ -30,6 +30,10 @@ class Limits:
     request_bytes: int = 64_000_000
     sessions: int = 100
     idle_seconds: float = 1800.0
+    pictures: int = 20_000
+    """Support pictures of all visitors together."""
+    uploads: int = 10
+    """Requests whose pictures are on their way or at work; more are sent away."""
     waiting: int = 8
     """Requests that wait for their turn; more are sent away."""
 
@@ -142,6 +146,10 @@ class Sessions:
         label = label.strip()
         if not label or len(label) > LONGEST_NAME or not label.isprintable():
             raise UserError(f"a class needs a name of 1 to {LONGEST_NAME} printable characters")
+        with self._lock:
+            held = sum(len(session.pictures) for session in self._sessions.values())
+        if held + len(files) > self.limits.pictures:
+            raise LimitError("there are too many pictures of all visitors at the moment; come back later")
         architecture = self._source.embedder.architecture
         read: list[Picture | Unreadable] = []
         for name, content in files:

@@ -105,9 +105,41 @@ def test_made_up_tokens_open_nothing(token: str, client: TestClient, picture: Dr
 
 
 def test_long_tokens_and_missing_ones_are_refused(client: TestClient) -> None:
-    assert client.get("/api/session", headers={"X-Session": "a" * 5000}).status_code == 422
+    refused = client.get("/api/session", headers={"X-Session": "a" * 5000})
+    assert (refused.status_code, list(refused.json())) == (422, ["error"])
+    assert refused.json()["error"].startswith("X-Session: ")
     del client.headers["X-Session"]
     assert client.get("/api/session").status_code == 422
+
+
+def test_every_refusal_is_one_sentence(client: TestClient, picture: Draw) -> None:
+    for answer, status in (
+        (add(client, "a" * 300, picture("red", 0)), 422),
+        (client.post("/api/pictures", params={"label": "a"}, data={"files": "text"}), 422),
+        (client.put("/api/sessions"), 405),
+        (client.get("/api/nowhere"), 404),
+    ):
+        assert answer.status_code == status
+        (sentence,) = answer.json().values()
+        assert isinstance(sentence, str) and list(answer.json()) == ["error"]
+
+
+def test_uploads_of_nobody_are_refused_unread(client: TestClient) -> None:
+    """A body that is no form would else be what is complained of."""
+    for token in ("made up", ""):
+        headers = {"X-Session": token, "Content-Type": "multipart/form-data; boundary=x"}
+        refused = client.post("/api/answers", headers=headers, content=b"no form")
+        assert (refused.status_code, refused.json()["error"]) == (404, "this session has ended; reload the page")
+
+
+def test_more_uploads_than_memory_allows_are_sent_away(open_sessions: Make, picture: Draw) -> None:
+    with client_of(open_sessions(uploads=0)) as client:
+        client.headers["X-Session"] = client.post("/api/sessions").json()["session"]
+        refused = add(client, "red", picture("red", 0))
+        assert (refused.status_code, refused.json()["error"]) == (
+            503,
+            "there are too many uploads at the moment; try again in a few seconds",
+        )
 
 
 def test_foreign_hosts_and_foreign_pages_are_refused(client: TestClient) -> None:
@@ -116,7 +148,11 @@ def test_foreign_hosts_and_foreign_pages_are_refused(client: TestClient) -> None
         refused = client.post("/api/sessions", headers={"Sec-Fetch-Site": site})
         assert (refused.status_code, refused.json()) == (403, {"error": "requests from other sites are refused"})
     assert client.post("/api/sessions", headers={"Sec-Fetch-Site": "same-origin"}).status_code == 201
-    assert "access-control-allow-origin" not in client.get("/", headers={"Origin": "http://evil.example"}).headers
+    for origin in ("http://evil.example", "null", "http://127.0.0.1:9000", "https://127.0.0.1:8000.evil.example"):
+        refused = client.post("/api/sessions", headers={"Origin": origin})
+        assert (refused.status_code, refused.json()) == (403, {"error": "requests from other sites are refused"})
+        assert "access-control-allow-origin" not in refused.headers
+    assert client.post("/api/sessions", headers={"Origin": "http://127.0.0.1:8000"}).status_code == 201
 
 
 @pytest.mark.parametrize(

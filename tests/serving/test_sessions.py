@@ -115,3 +115,15 @@ def test_thumbnails_are_small_jpegs(open_sessions: Make, picture: Draw) -> None:
     image = Image.open(io.BytesIO(session.pictures[1].jpeg()))
     assert (image.format, image.size) == ("JPEG", (96, 96))
     assert np.abs(np.asarray(image, dtype=float).mean((0, 1)) - (220, 30, 30)).max() < 20
+
+
+def test_all_visitors_together_have_a_limit(open_sessions: Make, picture: Draw) -> None:
+    sessions = open_sessions(pictures=3)
+    one, other = (sessions.get(sessions.open()) for _ in range(2))
+    sessions.add(one, "red", [("a", picture("red", 0)), ("b", picture("red", 1))])
+    with pytest.raises(LimitError, match="too many pictures of all visitors"):
+        sessions.add(other, "red", [("a", picture("red", 0)), ("b", picture("red", 1))])
+    assert not other.pictures
+    sessions.add(other, "red", [("a", picture("red", 0))])
+    with pytest.raises(LimitError, match="too many pictures of all visitors"):
+        sessions.add(one, "blue", [("a", picture("blue", 0))])
