@@ -24,24 +24,42 @@ def replacing(path: Path) -> Iterator[Path]:
     Raises:
         UserError: when the folder cannot be created or written.
     """
+    temporary = _temporary_beside(path)
+    try:
+        yield temporary
+        with temporary.open("rb") as stream:
+            os.fsync(stream.fileno())
+        temporary.chmod(0o666 & ~_umask())
+        _refuse_folder(path)
+        temporary.replace(path)
+        sync_folder(path.parent)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def check_writable(path: Path) -> None:
+    """Raise now what `replacing` would raise after the work.
+
+    Raises:
+        UserError: when the file is a folder, or its folder cannot be created or written.
+    """
+    _refuse_folder(path)
+    _temporary_beside(path).unlink()
+
+
+def _temporary_beside(path: Path) -> Path:
     make_folder(path.parent)
     try:
         handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
     except OSError as error:
         raise UserError(f"cannot write in {path.parent}: {error.strerror}; choose another folder") from None
     os.close(handle)
-    temporary = Path(name)
-    try:
-        yield temporary
-        with temporary.open("rb") as stream:
-            os.fsync(stream.fileno())
-        temporary.chmod(0o666 & ~_umask())
-        if path.is_dir():
-            raise UserError(f"cannot write {path}: it is a folder; remove it or choose another name")
-        temporary.replace(path)
-        sync_folder(path.parent)
-    finally:
-        temporary.unlink(missing_ok=True)
+    return Path(name)
+
+
+def _refuse_folder(path: Path) -> None:
+    if path.is_dir():
+        raise UserError(f"cannot write {path}: it is a folder; remove it or choose another name")
 
 
 def write_text(path: Path, text: str) -> None:

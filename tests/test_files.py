@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from ppfsl.errors import UserError
-from ppfsl.files import make_folder, read_json, replacing, write_json, write_text
+from ppfsl.files import check_writable, make_folder, read_json, replacing, write_json, write_text
 
 
 def test_file_and_its_folders_appear(tmp_path: Path) -> None:
@@ -137,3 +137,14 @@ def test_check_translates_and_refuses(tmp_path: Path) -> None:
         read_json(path, lambda value: value["a"][0])
     with pytest.raises(ZeroDivisionError):
         read_json(path, lambda value: 1 / 0)
+
+
+def test_what_cannot_be_written_is_found_out_without_writing(tmp_path: Path) -> None:
+    (tmp_path / "old.txt").write_text("old", encoding="utf-8")
+    check_writable(tmp_path / "old.txt")
+    check_writable(tmp_path / "new" / "new.txt")
+    assert (tmp_path / "old.txt").read_text(encoding="utf-8") == "old"
+    assert list((tmp_path / "new").iterdir()) == []
+    for path in (tmp_path, tmp_path / "old.txt" / "x"):
+        with pytest.raises(UserError):
+            check_writable(path)

@@ -44,10 +44,13 @@ def main() -> None:
     from ppfsl.classifier.predict import Labeller
     from ppfsl.classifier.show import complaint, print_answers
     from ppfsl.errors import UserError
+    from ppfsl.files import check_writable
     from ppfsl.progress import say
     from ppfsl.runtime import choose_device
 
     files = find_pictures(arguments.pictures)
+    if arguments.html:
+        check_writable(arguments.html)  # before a thousand pictures are labelled
     choose_device(arguments.device)
     classifier = load_classifier(arguments.model)
     nearest = arguments.nearest or (NEAREST if arguments.html else 0)
