@@ -36,11 +36,23 @@ def open_image(file: bytes | Path) -> Image.Image:
             image.load()
             return image.transpose(turn) if (turn := _turn(image)) is not None else image.copy()
     except UnidentifiedImageError:
-        raise ValueError(f"it is none of {', '.join(FORMATS)}") from None
+        raise ValueError(f"it is none of {', '.join(FORMATS)}{_other_kind(file)}") from None
     except (OSError, ValueError):
         raise
     except Exception as error:  # damaged files reach corners of the decoders that raise whatever they like
         raise ValueError(str(error) or type(error).__name__) from None
+
+
+def _other_kind(file: bytes | Path) -> str:
+    """What else a file is, where people often have such ones; "" for all others."""
+    if isinstance(file, Path):
+        with file.open("rb") as stream:
+            head = stream.read(12)
+    else:
+        head = file[:12]
+    if not head:
+        return ", but empty"
+    return ", but HEIC or AVIF; convert it to JPEG" if head[4:8] == b"ftyp" else ""
 
 
 def to_square(image: Image.Image, size: int, channels: int) -> np.ndarray:

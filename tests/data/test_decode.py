@@ -359,3 +359,18 @@ def test_decoding_in_threads_leaves_the_warning_filters_alone() -> None:
     for thread in threads:
         thread.join()
     assert list(warnings.filters) == before
+
+
+@pytest.mark.parametrize(
+    ("content", "end"),
+    [
+        (b"\0\0\0\x18ftypheic\0\0\0\0", "PPM, but HEIC or AVIF; convert it to JPEG"),
+        (b"", "PPM, but empty"),
+        (b"%PDF-1.7 and more", "PPM"),
+    ],
+)
+def test_what_people_often_have_in_place_of_a_picture_is_named(content: bytes, end: str, tmp_path: Path) -> None:
+    (tmp_path / "photo.jpg").write_bytes(content)
+    for file in (content, tmp_path / "photo.jpg"):
+        with pytest.raises(ValueError, match=f"{end}$"):
+            open_image(file)
