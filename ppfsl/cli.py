@@ -34,6 +34,8 @@ def run(main: Callable[[], None], several: bool = False, resumes: bool = True) -
             all do the same, and are refused.
         resumes: whether the same command goes on from where it was interrupted; False: it begins anew.
     """
+    if sys.stdout is None:  # the shell has closed it
+        sys.stdout = Path(os.devnull).open("w")  # noqa: SIM115, until the end
     goes_on = "the same command goes on from here" if resumes else "the same command begins anew"
     try:
         if launched().size > 1 and not several:

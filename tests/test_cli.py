@@ -115,6 +115,12 @@ def test_closed_standard_output_is_no_error() -> None:
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, timeout=60).returncode == 0
 
 
+def test_standard_output_that_the_shell_has_closed_is_no_error() -> None:
+    code = "import sys; from ppfsl.cli import run; run(lambda: sys.stdout.write('x'))"
+    done = subprocess.run(["bash", "-c", f'"$0" -c "{code}" >&-', sys.executable], capture_output=True, timeout=60)
+    assert (done.returncode, done.stderr) == (0, b"")
+
+
 def talked(talk: list[str], capsys: pytest.CaptureFixture[str]) -> tuple[str, str]:
     """What a tool shows that does a little of everything."""
 
