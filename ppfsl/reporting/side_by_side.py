@@ -7,6 +7,7 @@ from typing import Any, TextIO
 
 from ppfsl.errors import UserError
 from ppfsl.files import read_json
+from ppfsl.progress import warn
 from ppfsl.reporting import wording
 from ppfsl.reporting.pairing import Evaluation, paired_difference
 from ppfsl.reporting.terminal import console_of, text_of
@@ -62,17 +63,23 @@ def compare_runs(folders: Sequence[Path]) -> list[Task]:
     """
     names = _short([folder.resolve() for folder in folders])
     groups: dict[tuple[Any, ...], list[tuple[str, Evaluation]]] = {}
-    for name, folder in zip(names, folders, strict=True):
+    posers: dict[tuple[Any, ...], set[int]] = {}  # which of the runs
+    for run, (name, folder) in enumerate(zip(names, folders, strict=True)):
         result = read_json(folder / "result.json", _checked)
         for evaluation in result["evaluations"]:
             key = tuple((result | evaluation)[fact] for fact in _TASK)
             groups.setdefault(key, []).append((name, evaluation))
+            posers.setdefault(key, set()).add(run)
     tasks = [_task(dict(zip(_TASK, key, strict=True)), found) for key, found in groups.items() if len(found) > 1]
-    if not tasks:
+    met = {run for runs in posers.values() if len(runs) > 1 for run in runs}
+    alone = [name for run, name in enumerate(names) if run not in met]
+    if not tasks or (len(names) > 1 and not met):
         raise UserError(
             f"the evaluations of {', '.join(names)} have no episodes in common; evaluate them on the same data, "
             "split, part, way, shot, query, episodes and seed"
         )
+    if met and alone:
+        warn(f"{', '.join(alone)} posed no episodes that another of these runs did, and can be compared with none")
     return tasks
 
 

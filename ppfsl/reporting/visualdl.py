@@ -106,7 +106,7 @@ def _log_writer() -> Any:
     except (ImportError, OSError) as error:  # OSError: it writes into the home directory when imported
         logging.getLogger(__name__).warning(
             "VisualDL cannot be used (%s); metrics.jsonl and the report hold the same numbers. "
-            'To have it: pip install "ppfsl[visualdl]"',
+            "To have it: pip install visualdl",
             error,
         )
         return None

@@ -135,3 +135,18 @@ def test_a_damaged_result_is_named(spoil: Callable[[Result], Any], complaint: st
 def test_a_missing_result_is_named(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"there is no file .*result\.json"):
         compare_runs([tmp_path, tmp_path])
+
+
+def test_a_run_that_meets_no_other_is_named(run: Callable[..., Path], capsys: pytest.CaptureFixture[str]) -> None:
+    several = [evaluation(CORRECT["a"]), evaluation(CORRECT["b"], adaptation="finetune")]
+    a, b = run("a", *several), run("b", *several)
+    stranger = run("stranger", *several, dataset="omniglot")
+    (task,) = compare_runs([a, b])
+    assert capsys.readouterr().err == ""
+    shared, _ = compare_runs([a, b, stranger])
+    assert shared.entries == task.entries
+    said = "warning: stranger posed no episodes that another of these runs did, and can be compared with none\n"
+    assert capsys.readouterr().err == said
+    with pytest.raises(UserError, match="a, stranger have no episodes in common"):
+        compare_runs([a, stranger])
+    assert len(compare_runs([stranger])) == 1, "a run's own adaptations compare with one another"

@@ -99,7 +99,7 @@ def test_without_visualdl_there_is_one_warning_and_nothing_else(
     finally:
         module._log_writer.cache_clear()
     assert len(caplog.records) == 1
-    assert "ppfsl[visualdl]" in caplog.records[0].getMessage()
+    assert "pip install visualdl" in caplog.records[0].getMessage()
     assert (tmp_path / "vdl").is_dir()
     assert not list((tmp_path / "vdl").iterdir())
 
