@@ -19,7 +19,6 @@ _heard = False
 def noted() -> Iterator[None]:
     """Raise KeyboardInterrupt for whatever an interruption within the context has become."""
     global _heard
-    _heard = False
     # A shell's background jobs ignore Ctrl-C, and a program around this one may have plans of its own.
     own = threading.current_thread() is threading.main_thread()
     own = own and signal.getsignal(signal.SIGINT) is signal.default_int_handler
