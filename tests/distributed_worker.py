@@ -230,7 +230,7 @@ def end_early(end: str, configuration: Path) -> None:
         return really(*arguments)
 
     World._means = means  # type: ignore[method-assign]
-    convolution._gradient_of_weight = slow  # type: ignore[assignment]
+    convolution._gradient_of_weight = slow
     cli.run(lambda: (None, pipeline.run(load_config(configuration, []), "tiny"))[0], several=True)
 
 

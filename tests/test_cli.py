@@ -98,7 +98,7 @@ def test_reader_that_leaves_is_no_error(lines: int) -> None:
     code = f"import sys; from ppfsl.cli import run; sys.stdin.read(); run(lambda: print('line\\n' * {lines}))"
     buffered = {key: value for key, value in os.environ.items() if key != "PYTHONUNBUFFERED"}
     pipes = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
-    tool = subprocess.Popen([sys.executable, "-c", code], env=buffered, **pipes)  # type: ignore[call-overload]
+    tool = subprocess.Popen([sys.executable, "-c", code], env=buffered, **pipes)
     assert tool.stdin is not None and tool.stdout is not None and tool.stderr is not None
     tool.stdout.close()
     tool.stdin.close()
@@ -137,7 +137,7 @@ def talked(talk: list[str], capsys: pytest.CaptureFixture[str]) -> tuple[str, st
     with pytest.raises(SystemExit):
         run(tool)
     set_talk("normal")
-    return tuple(capsys.readouterr())  # type: ignore[return-value]
+    return tuple(capsys.readouterr())
 
 
 def test_results_warnings_and_errors_are_shown_whatever_was_asked_for(capsys: pytest.CaptureFixture[str]) -> None:

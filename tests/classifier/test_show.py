@@ -27,7 +27,7 @@ def printed(answers: list[Any], form: Any, encoding: str = "utf-8") -> str:
     stream = stream_of(encoding)
     assert print_answers(iter(answers), form, stream) == answers
     stream.flush()
-    return stream.buffer.getvalue().decode(encoding)  # type: ignore[attr-defined,no-any-return]
+    return stream.buffer.getvalue().decode(encoding)
 
 
 def test_json_is_an_object_a_line() -> None:
@@ -158,7 +158,7 @@ def test_summary_is_printed_whatever_the_names(built: Built, encoding: str) -> N
     stream = stream_of(encoding)
     print_summary(Built(odd, 12, 7), Path("m"), stream)
     stream.flush()
-    text = stream.buffer.getvalue().decode(encoding)  # type: ignore[attr-defined]
+    text = stream.buffer.getvalue().decode(encoding)
     assert "\x1b" not in text and "[bold]" in text
     assert text.count("\n") == 4, "long lines are the terminal's to fold"
     assert ("花" in text) == (encoding == "utf-8")
