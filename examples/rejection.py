@@ -33,7 +33,6 @@ def main() -> None:
     choose_device(config.device)
     data, embedder = open_data(config), build_embedder(architecture_of(config), config.seed)
     load_pretrained(embedder, config.backbone.pretrained)
-    embedder.eval()
     parts: list[Embedded] = []
     for part in ("novel", "validation"):
         rows = part_images(data.table, data.split, part)

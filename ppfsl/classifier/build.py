@@ -206,7 +206,6 @@ def _from_weights(config: Config) -> Source:
     if embedder.projection is not None:
         raise UserError("backbone.projection is drawn at random where nothing is trained; set it to none")
     load_pretrained(embedder, config.backbone.pretrained)
-    embedder.eval()
     return Source(
         embedder, config.data.table_size, f"{config.backbone.name}, weights {config.backbone.pretrained}", None
     )
@@ -227,7 +226,6 @@ def from_checkpoint(path: Path, validation: bool = True) -> Source:
         raise UserError(f"{path} holds no trained embedder ({file} is missing); name the folder of a finished run")
     checkpoint = load_checkpoint(file)
     embedder = embedder_of(checkpoint, str(file))
-    embedder.eval()
     settings = file.parent.parent / "config.yaml"
     run = load_config(settings) if file.parent.name == "checkpoints" and settings.is_file() else None
     # What the run resized pictures to stands in the checkpoint itself, which may have left its folder.

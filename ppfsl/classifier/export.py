@@ -2,11 +2,10 @@
 
 import contextlib
 import importlib
-import io
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal
 from unittest import mock
@@ -19,6 +18,7 @@ from ppfsl.backbones.embedder import Embedder
 from ppfsl.classifier.model import Classifier
 from ppfsl.errors import UserError
 from ppfsl.files import make_folder, replacing, write_json, write_text
+from ppfsl.inference.saved import Run, open_network, save_network
 from ppfsl.randomness import generator
 
 Format = Literal["paddle", "onnx"]
@@ -105,31 +105,12 @@ def _about(source: Classifier | Embedder, resize: int) -> dict[str, Any]:
 
 
 def _saved(network: nn.Layer, shape: tuple[int, ...], folder: Path) -> Path:
-    spec = [paddle.static.InputSpec([None, *shape], "float32", "images")]
-    plain = mock.patch.object(nn.functional, "leaky_relu", _leaky_relu)
-    with contextlib.redirect_stdout(io.StringIO()), plain:
-        paddle.jit.save(network, str(folder / "model"), input_spec=spec)
-    return next(path for path in folder.iterdir() if path.suffix in (".json", ".pdmodel"))
-
-
-Run = Callable[[np.ndarray], np.ndarray]
+    with mock.patch.object(nn.functional, "leaky_relu", _leaky_relu):
+        return save_network(network, shape, folder)
 
 
 def _paddle(model: Path) -> tuple[list[Path], Run]:
-    from paddle import inference
-
-    weights = model.with_suffix(".pdiparams")
-    config = inference.Config(str(model), str(weights))
-    config.disable_gpu()
-    config.disable_glog_info()
-    predictor = inference.create_predictor(config)
-
-    def run(images: np.ndarray) -> np.ndarray:
-        predictor.get_input_handle(predictor.get_input_names()[0]).copy_from_cpu(images)
-        predictor.run()
-        return np.asarray(predictor.get_output_handle(predictor.get_output_names()[0]).copy_to_cpu())
-
-    return [model, weights], run
+    return [model, model.with_suffix(".pdiparams")], open_network(model, onednn=False)
 
 
 def _onnx(model: Path) -> tuple[list[Path], Run]:

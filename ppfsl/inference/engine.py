@@ -2,27 +2,25 @@
 
 import contextlib
 import hashlib
-import io
-import os
 import tempfile
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 import paddle
-from paddle import inference, nn
+from paddle import nn
 
 from ppfsl.backbones.embedder import Embedder
 from ppfsl.data.augmentation import center_crop
 from ppfsl.data.table import ImageTable
 from ppfsl.distributed import ALONE, World
+from ppfsl.inference.saved import Run, open_network, save_network
 from ppfsl.interrupts import raise_if_heard
 from ppfsl.progress import detail, progress_bar
 
 Output = Literal["embedding", "projected", "features"]
-Run = Callable[[np.ndarray], np.ndarray]
 
 _MOST_KEPT = 2  # exported networks, each with a copy of its weights
 _kept: dict[str, Run] = {}
@@ -164,33 +162,5 @@ class _Part(nn.Layer):
 
 def _export(layer: nn.Layer, shape: tuple[int, ...]) -> Run:
     """The layer as a predictor of Paddle Inference with oneDNN."""
-    with tempfile.TemporaryDirectory(prefix="ppfsl-") as folder, _quiet():
-        prefix = str(Path(folder) / "embedder")
-        spec = [paddle.static.InputSpec([None, *shape], "float32")]
-        paddle.jit.save(layer, prefix, input_spec=spec)
-        model = next(path for path in Path(folder).iterdir() if path.suffix in (".json", ".pdmodel"))
-        config = inference.Config(str(model), f"{prefix}.pdiparams")
-        config.disable_gpu()
-        config.enable_mkldnn()
-        if b"leaky_relu" in model.read_bytes():  # on which this pass of Paddle 3.3 crashes the process
-            config.delete_pass("conv_activation_onednn_fuse_pass")
-        config.set_cpu_math_library_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
-        config.disable_glog_info()
-        predictor = inference.create_predictor(config)
-    source = predictor.get_input_handle(predictor.get_input_names()[0])
-    target = predictor.get_output_handle(predictor.get_output_names()[0])
-
-    def run(pixels: np.ndarray) -> np.ndarray:
-        source.copy_from_cpu(pixels)
-        predictor.run()
-        return target.copy_to_cpu()
-
-    return run
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Without the exporter's remarks, which concern its own options."""
-    with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
-        warnings.simplefilter("ignore")
-        yield
+    with tempfile.TemporaryDirectory(prefix="ppfsl-") as folder:
+        return open_network(save_network(layer, shape, Path(folder)))

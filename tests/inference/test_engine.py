@@ -11,7 +11,7 @@ import pytest
 from ppfsl.backbones.embedder import Architecture, Embedder, build_embedder
 from ppfsl.data.augmentation import center_crop
 from ppfsl.distances import normalized
-from ppfsl.inference import engine
+from ppfsl.inference import engine, saved
 from ppfsl.inference.engine import embed, to_pixels
 from ppfsl.randomness import generator
 from ppfsl.training.checkpoint import weights_of
@@ -215,13 +215,13 @@ def test_architectures_of_the_same_weights_are_told_apart(exports: list[Any]) ->
 
 def test_onednn_runs_it_with_the_threads_of_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
     found = []
-    really = engine.inference.create_predictor
+    really = saved.inference.create_predictor
 
     def create(config: Any) -> Any:
         found.append((config.mkldnn_enabled(), config.cpu_math_library_num_threads()))
         return really(config)
 
-    monkeypatch.setattr(engine.inference, "create_predictor", create)
+    monkeypatch.setattr(saved.inference, "create_predictor", create)
     monkeypatch.setenv("OMP_NUM_THREADS", "3")
     embed(trained(SMALL), pictures(2, 20), np.arange(2))
     assert found == [(True, 3)]

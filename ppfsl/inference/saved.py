@@ -1,0 +1,51 @@
+"""Networks as files of Paddle Inference: written, and opened as functions."""
+
+import contextlib
+import io
+import os
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import paddle
+from paddle import inference, nn
+
+Run = Callable[[np.ndarray], np.ndarray]
+"""float32 [N, C, S, S] -> [N, ...]."""
+
+
+def save_network(layer: nn.Layer, shape: tuple[int, ...], folder: Path) -> Path:
+    """Write a network of one input, `images`, float32 [N, *shape], with any N.
+
+    Returns:
+        The model's file; beside it lie its weights, with the suffix .pdiparams.
+    """
+    spec = [paddle.static.InputSpec([None, *shape], "float32", "images")]
+    # Without the exporter's remarks, which concern its own options.
+    with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+        warnings.simplefilter("ignore")
+        paddle.jit.save(layer, str(folder / "model"), input_spec=spec)
+    return next(path for path in folder.iterdir() if path.suffix in (".json", ".pdmodel"))
+
+
+def open_network(model: Path, onednn: bool = True) -> Run:
+    """Open what `save_network` has written, for the CPU; the files are not needed afterwards."""
+    config = inference.Config(str(model), str(model.with_suffix(".pdiparams")))
+    config.disable_gpu()
+    config.disable_glog_info()
+    if onednn:
+        config.enable_mkldnn()
+        if b"leaky_relu" in model.read_bytes():  # on which this pass of Paddle 3.3 crashes the process
+            config.delete_pass("conv_activation_onednn_fuse_pass")
+    config.set_cpu_math_library_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
+    predictor = inference.create_predictor(config)
+    source = predictor.get_input_handle(predictor.get_input_names()[0])
+    target = predictor.get_output_handle(predictor.get_output_names()[0])
+
+    def run(pixels: np.ndarray) -> np.ndarray:
+        source.copy_from_cpu(pixels)
+        predictor.run()
+        return np.asarray(target.copy_to_cpu())
+
+    return run
