@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from ppfsl.config.fields import Count, NonNegative, Positive, Strict
+from ppfsl.config.fields import Count, NonNegative, Positive, Strict, Switch
 from ppfsl.config.objectives import (
     FIXED_WAY,
     BatchNormMode,
@@ -57,6 +57,19 @@ class NearestShotConfig(Strict):
     label: str | None = None
     shots: Literal["max", "mean"] = "max"
     """max: the nearest shot decides; mean: the mean similarity over a class's shots."""
+
+
+class SoftKMeansConfig(Strict):
+    """Class means that the unlabelled queries pull to where they lie, which is transductive."""
+
+    name: Literal["soft_kmeans"]
+    label: str | None = None
+    scale: Positive = 10.0
+    """Of the cosine similarities whose softmax says how far a query belongs to a class."""
+    steps: Count = 10
+    """Rounds of refinement."""
+    balanced: Switch = False
+    """Every class is taken to have equally many queries, as it has in the episodes here."""
 
 
 class SiameseAdaptationConfig(Strict):
@@ -210,6 +223,7 @@ Adaptation = Annotated[
     ClassMeanConfig
     | FinetuneConfig
     | NearestShotConfig
+    | SoftKMeansConfig
     | SiameseAdaptationConfig
     | PrototypicalAdaptationConfig
     | MatchingAdaptationConfig

@@ -42,6 +42,7 @@ from ppfsl.methods.prototypical import Prototypical
 from ppfsl.methods.relation import Relation, RelationModule
 from ppfsl.methods.reptile import Reptile
 from ppfsl.methods.siamese import PairHead, Siamese
+from ppfsl.methods.soft_kmeans import SoftKMeans
 from ppfsl.methods.task_network import TaskHead, TaskNetwork
 
 Kind = TypeVar("Kind", bound=nn.Layer)
@@ -68,6 +69,8 @@ def build_method(config: Adaptation, embedder: Embedder, seed: int, layer: nn.La
         return Baseline(config, seed)
     if isinstance(config, adaptations.NearestShotConfig):
         return NearestShot(config.shots, name)
+    if isinstance(config, adaptations.SoftKMeansConfig):
+        return SoftKMeans(config.scale, config.steps, config.balanced, name)
     if isinstance(config, adaptations.PrototypicalAdaptationConfig):
         return Prototypical(config.metric or "squared_euclidean", config.temperature or 1.0, name)
     if isinstance(config, adaptations.MatchingAdaptationConfig):

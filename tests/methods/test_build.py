@@ -36,6 +36,7 @@ from ppfsl.methods.prototypical import Prototypical
 from ppfsl.methods.relation import Relation
 from ppfsl.methods.reptile import Reptile
 from ppfsl.methods.siamese import Siamese
+from ppfsl.methods.soft_kmeans import SoftKMeans
 from ppfsl.methods.task_network import TaskHead
 
 EMBEDDER = build_embedder(Architecture("conv4", 16, 3, 5, "unit", (("width", 4),)), 0)
@@ -92,6 +93,12 @@ def build(keys: dict[str, Any], layer: nn.Layer | None = None, seed: int = 3) ->
         ({"name": "baseline++", "scale": 4}, Baseline, {"seed": 3}),
         ({"name": "nearest_shot"}, NearestShot, {"shots": "max"}),
         ({"name": "nearest_shot", "shots": "mean"}, NearestShot, {"shots": "mean"}),
+        ({"name": "soft_kmeans"}, SoftKMeans, {"scale": 10.0, "steps": 10, "balanced": False}),
+        (
+            {"name": "soft_kmeans", "scale": 4.0, "steps": 3, "balanced": True},
+            SoftKMeans,
+            {"scale": 4.0, "steps": 3, "balanced": True},
+        ),
         ({"name": "prototypical"}, Prototypical, {"metric": "squared_euclidean", "temperature": 1}),
         (
             {"name": "prototypical", "metric": "cosine", "temperature": 0.1},
