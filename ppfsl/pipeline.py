@@ -3,6 +3,7 @@
 import contextlib
 import hashlib
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import paddle
 from paddle import nn
 
 from ppfsl.backbones.embedder import Architecture, Embedder, build_embedder
-from ppfsl.backbones.weights import load_pretrained, load_strictly
+from ppfsl.backbones.weights import load_pretrained
 from ppfsl.config import Config
 from ppfsl.config_file import run_folder, to_yaml
 from ppfsl.data.class_split import part_images
@@ -23,6 +24,7 @@ from ppfsl.distributed import ALONE, World, together
 from ppfsl.errors import UserError
 from ppfsl.files import make_folder, only_one, write_text
 from ppfsl.inference.cache import EmbeddingCache
+from ppfsl.inference.finish import finished, unfinished
 from ppfsl.interrupts import noted
 from ppfsl.methods.build import build_method
 from ppfsl.onednn import operators, problem
@@ -31,7 +33,7 @@ from ppfsl.reporting.show import show_run
 from ppfsl.results import check_verification, episode_sampler, run_support_set, write_results
 from ppfsl.runtime import choose_device, peak_memory
 from ppfsl.subject import Data, Subject, Trained
-from ppfsl.training.checkpoint import load_checkpoint, method_layer
+from ppfsl.training.checkpoint import embedder_of, load_checkpoint, method_layer, save_checkpoint, weights_of
 from ppfsl.training.pretrain import Job, check_job, pretrain
 from ppfsl.training.validation import Validation
 from ppfsl.version import __version__
@@ -71,14 +73,20 @@ def _run(config: Config, name: str, checkpoint: Path | None, world: World) -> Pa
     check_episodes(config, data)
     check_verification(config, data)
     support_set = world.on_main(lambda: run_support_set(config, data))
+    cache = embedding_cache(config)
     if found is None:
+        embedder, layer = trained_embedder(config, data, folder, world)
         found = Trained(
-            *trained_embedder(config, data, folder, world),
+            finished(embedder, config.embedding, data, cache, world),
+            layer,
             config.backbone.pretrained,
             tuple(stage.objective.name for stage in config.pretrain),
-            world.on_main(lambda: _processes(load_checkpoint(folder / "checkpoints" / "best.safetensors").facts)),
+            world.on_main(lambda: _processes(load_checkpoint(folder / "checkpoints" / "last.safetensors").facts)),
         )
+        if world.main:
+            _keep_finished(folder / "checkpoints", found.embedder)
     else:
+        found = replace(found, embedder=finished(found.embedder, config.embedding, data, cache, world))
         for adaptation in config.adaptations:  # what the checkpoint lacks is said before anything is written
             build_method(adaptation, found.embedder, config.seed, found.layer)
         if world.main:
@@ -86,7 +94,6 @@ def _run(config: Config, name: str, checkpoint: Path | None, world: World) -> Pa
     if world.main:
         save_support_set(support_set, folder / "support_set.json")
     what = f"embedding {config.evaluation.part} images"
-    cache = embedding_cache(config)
     projected = cache.projected(found.embedder, data.table, data.rows, what, world)
     subject = Subject(found, projected)
     result = write_results(config, name, folder / "result.json", data, subject, support_set, world, cache)
@@ -95,6 +102,16 @@ def _run(config: Config, name: str, checkpoint: Path | None, world: World) -> Pa
     if (memory := peak_memory()) is not None:
         say(f"peak memory: {memory:.1f} GB")
     return folder
+
+
+def _keep_finished(checkpoints: Path, embedder: Embedder) -> None:
+    """Let `best.safetensors` hold the embedder as evaluations see it; nothing is written where it does."""
+    best, trained = checkpoints / "best.safetensors", load_checkpoint(checkpoints / "last.safetensors")
+    wanted = replace(trained, architecture=embedder.architecture, weights=weights_of(embedder))
+    kept = load_checkpoint(best)
+    same = kept.architecture == wanted.architecture and kept.weights.keys() == wanted.weights.keys()
+    if not same or any((kept.weights[name] != value).any() for name, value in wanted.weights.items()):
+        save_checkpoint(wanted, best)
 
 
 def open_data(config: Config) -> Data:
@@ -228,8 +245,7 @@ def _checkpoint_parts(path: Path, config: Config, world: World) -> Trained:
                 f"{path} takes data.{key} = {value}, the configuration says {getattr(config.data, key)}; "
                 f"add -o data.{key}={value}"
             )
-    embedder = build_embedder(architecture, config.seed)
-    load_strictly(embedder, checkpoint.weights, str(path))
+    embedder = unfinished(embedder_of(checkpoint, str(path)))
     trained_on, progress = checkpoint.facts.get("trained_on", {}), checkpoint.facts.get("progress", {})
     begun = progress.get("stage", 0) + (progress.get("epoch", 0) > 0)
     stages = tuple(trained_on[f"pretrain.{index}.objective.name"] for index in range(begun))

@@ -298,6 +298,7 @@ def _header(config: Config, name: str, data: Data, subject: Subject, world: Worl
         "git": git_revision(),
         "seed": config.seed,
         "image_size": trained.embedder.architecture.image_size,
+        "embedding": config.embedding.model_dump(mode="json"),
         "stages": list(trained.stages),
         "processes": {"training": list(trained.processes), "evaluation": world.size},
         "versions": {"paddle": paddle.__version__, "ppfsl": __version__, "numpy": np.__version__},

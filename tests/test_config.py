@@ -392,6 +392,15 @@ def adaptation(name: str, **changes: Any) -> dict[str, Any]:
         (adaptation("baseline", momentum=1), "adaptations.0.momentum: input should be less than 1, not 1"),
         (adaptation("baseline", dampening=1), "adaptations.0.dampening: input should be less than 1, not 1"),
         (adaptation("baseline", weight_decay=-1), "adaptations.0.weight_decay: input should be greater than or equal"),
+        (stage(keep_start=1), "pretrain.0.keep_start: input should be less than 1, not 1"),
+        (stage(image_size=8), "pretrain.0.image_size: input should be greater than or equal to 16, not 8"),
+        (objective("cross_entropy", rotation_weight=-1), "rotation_weight: input should be greater than or equal to 0"),
+        (adaptation("soft_kmeans", steps=0), "adaptations.0.steps: input should be greater than or equal to 1, not 0"),
+        (adaptation("soft_kmeans", scale=0), "adaptations.0.scale: input should be greater than 0, not 0"),
+        ({"embedding": {"power": 0}}, "embedding.power: input should be greater than 0, not 0"),
+        ({"embedding": {"power": 2}}, "embedding.power: input should be less than or equal to 1, not 2"),
+        ({"embedding": {"whitening": 0}}, "embedding.whitening: input should be greater than 0, not 0"),
+        ({"embedding": {"center": "novel"}}, "embedding.center: input should be 'none' or 'base', not 'novel'"),
         ({"verification": {"pairs": 1}}, "verification.pairs: input should be greater than or equal to 2, not 1"),
         ({"verification": {"seed": -1}}, "verification.seed: input should be greater than or equal to 0, not -1"),
         ({"verification": True}, "verification must be a group of keys, not True"),
@@ -447,6 +456,44 @@ def test_bad_value_is_named(tmp_path: Path, tree: dict[str, Any], sentence: str)
         (
             {"backbone": {"projection": "none"}, **stage(trainable="projection")},
             "c.yaml: trainable: projection needs backbone.projection, which is none",
+        ),
+        (
+            stage(image_size=64, trainable="projection"),
+            "pretrain.0: image_size goes with training the backbone, not with trainable: projection; leave it out",
+        ),
+        (
+            stage(keep_start=0.5, trainable="head"),
+            "pretrain.0: keep_start goes with training the backbone, not with trainable: head; leave it out",
+        ),
+        (
+            stage(objective={"name": "cross_entropy", "rotation_weight": 1}, trainable="projection"),
+            "pretrain.0: rotation_weight goes with training the backbone, not with trainable: projection; leave it out",
+        ),
+        (
+            stage(objective={"name": "relation"}, keep_start=0.5),
+            "pretrain.0: keep_start does not go with relation, whose method would not know the weights that it ends",
+        ),
+        (
+            stage(keep_start=0.5),
+            "c.yaml: pretrain.0.keep_start needs trained weights; set backbone.pretrained, or leave",
+        ),
+        (
+            {"backbone": {"name": "conv4"}, **stage(image_size=64)},
+            "pretrain.0.image_size is 64, but the weights of conv4 go with one size; make it data.image_size, 84, or "
+            "take resnet12, resnet18, mobilenet_v1",
+        ),
+        (
+            stage(image_size=96),
+            "c.yaml: pretrain.0.image_size is 96, but cached images have 84 px; raise data.cached_size, or set "
+            "augmentation.crop to resized",
+        ),
+        (
+            {"embedding": {"mirror": True}, **objective("relation")},
+            "c.yaml: the keys of embedding do not go with relation, whose layers go with embeddings as",
+        ),
+        (
+            {"embedding": {"center": "base"}, **adaptation("finetune", trainable="all")},
+            "c.yaml: the keys of embedding do not go with finetune with trainable: all, which trains the",
         ),
     ],
 )
@@ -564,7 +611,25 @@ def test_settings_of_adaptation_that_are_left_out_are_those_of_training(tmp_path
         )
 
 
-@pytest.mark.parametrize("name", ["nearest_shot", "prototypical", "matching", "baseline", "baseline++"])
+def test_sizes_that_go_together(tmp_path: Path) -> None:
+    assert load(tmp_path, stage(image_size=64)).pretrain[0].image_size == 64
+    tree = {"data": {"image_size": 84, "cached_size": 96}, **stage(image_size=96)}
+    assert load(tmp_path, tree).pretrain[0].image_size == 96
+    assert load(tmp_path, stage(image_size=96, augmentation={"crop": "resized"})).pretrain[0].image_size == 96
+    conv4 = {"backbone": {"name": "conv4"}, **stage(image_size=84)}
+    assert load(tmp_path, conv4).pretrain[0].image_size == 84
+
+
+def test_weights_are_kept_where_there_are_some(tmp_path: Path) -> None:
+    first = {**stage(keep_start=0.5), "backbone": {"pretrained": "imagenet"}}
+    assert load(tmp_path, first).pretrain[0].keep_start == 0.5
+    second = {
+        "pretrain": [{"objective": {"name": "cross_entropy"}}, {"objective": {"name": "cosine"}, "keep_start": 0.5}]
+    }
+    assert load(tmp_path, second).pretrain[1].keep_start == 0.5
+
+
+@pytest.mark.parametrize("name", ["nearest_shot", "prototypical", "matching", "baseline", "baseline++", "soft_kmeans"])
 def test_an_adaptation_that_learns_nothing_beforehand_needs_no_stage(tmp_path: Path, name: str) -> None:
     assert load(tmp_path, {"adaptations": [{"name": name}]}).adaptations[0].name == name
 

@@ -22,6 +22,7 @@ from ppfsl.data.class_split import load_split
 from ppfsl.data.support_set import as_episode, load_support_set
 from ppfsl.errors import UserError
 from ppfsl.files import only_one, write_text
+from ppfsl.inference.engine import embed
 from ppfsl.onednn import native
 from ppfsl.training import pretrain
 from ppfsl.training.checkpoint import load_checkpoint, load_embedder
@@ -552,6 +553,56 @@ def test_without_training_the_initial_weights_are_evaluated(
     assert departures(tmp_path / "run") == []
     assert (tmp_path / "run" / "metrics.jsonl").read_bytes() == b""
     assert result_of(tmp_path / "run")["stages"] == []
+
+
+FINISH = {"mirror": True, "power": 0.5, "center": "base", "whitening": 1.0}
+
+
+def test_a_finished_embedder_is_evaluated_and_kept(
+    tiny_tree: Callable[[], Tree], tmp_path: Path, quiet: None, evaluated: list[str]
+) -> None:
+    tree, folder = tiny_tree(), tmp_path / "run"
+    pipeline.run(configured(tree, folder), "tiny")
+    plain, raw = result_of(folder), load_checkpoint(folder / "checkpoints" / "best.safetensors")
+    evaluated.clear()
+    pipeline.run(configured({**tree, "embedding": FINISH}, folder), "tiny")
+    assert len(evaluated) == 3
+    kept, last = (load_checkpoint(folder / "checkpoints" / f"{name}.safetensors") for name in ("best", "last"))
+    assert (kept.architecture.mirror, kept.architecture.power) == (True, 0.5)
+    assert (kept.architecture.centered, kept.architecture.whitened) == (True, True)
+    assert last.architecture == raw.architecture == kept.architecture.unfinished()
+    assert all((last.weights[name] == value).all() for name, value in raw.weights.items())
+    assert [row["accuracy"] for row in result_of(folder)["evaluations"]] != [
+        row["accuracy"] for row in plain["evaluations"]
+    ]
+    assert result_of(folder)["embedding"] == FINISH
+    assert plain["embedding"] == {"mirror": False, "power": 1.0, "center": "none", "whitening": None}
+    data = pipeline.open_data(configured(tree, folder))
+    embeddings = embed(load_embedder(folder / "checkpoints" / "best.safetensors"), data.table.images, data.rows)
+    again = pipeline.run(configured({**tree, "embedding": FINISH}, folder), "tiny")
+    assert len(evaluated) == 3
+    np.testing.assert_allclose(np.linalg.norm(embeddings, axis=1), 1, atol=1e-5)
+    pipeline.run(configured(tree, again), "tiny")
+    assert load_checkpoint(folder / "checkpoints" / "best.safetensors").architecture == raw.architecture
+    assert timeless(result_of(folder)) == timeless(plain)
+
+
+def test_the_configuration_says_how_a_checkpoint_is_finished(
+    tiny_tree: Callable[[], Tree], tmp_path: Path, quiet: None
+) -> None:
+    """Whatever was done to it before."""
+    scores = {}
+    for name, finish in (("plain", {}), ("finished", FINISH)):
+        tree = {**tiny_tree(), "embedding": finish}
+        folder = pipeline.run(configured(tree, tmp_path / name), "tiny")
+        scores[name] = [row["episode_correct"] for row in result_of(folder)["evaluations"]]
+    assert scores["plain"] != scores["finished"]
+    for source in ("plain", "finished"):
+        for wanted, finish in (("plain", {}), ("finished", FINISH)):
+            tree = {**tiny_tree(), "embedding": finish}
+            best = tmp_path / source / "checkpoints" / "best.safetensors"
+            folder = pipeline.run(configured(tree, tmp_path / f"{source} as {wanted}"), "tiny", best)
+            assert [row["episode_correct"] for row in result_of(folder)["evaluations"]] == scores[wanted]
 
 
 def test_tuning_the_embedder_does_not_depend_on_what_the_last_stage_froze(

@@ -1,7 +1,11 @@
-"""The embedder: pixels -> backbone -> projection -> L2 normalisation."""
+"""The embedder: pixels -> backbone -> projection -> L2 normalisation.
+
+One that has been finished (`ppfsl.inference.finish`) sees a picture and its mirror image, and straightens out what the
+projection makes of them: power transform, centring, whitening.
+"""
 
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -25,6 +29,9 @@ _BACKBONES: dict[str, type[nn.Layer]] = {
     "mobilenet_v1": MobileNetV1,
 }
 
+CENTER, WHITENING = "center", "whitening"
+"""What the subtracted vector and the matrix are called among an embedder's weights."""
+
 # Per channel: (p / 255 - mean) / deviation.
 _NORMALIZATIONS = {
     "unit": ((0.0,) * 3, (1.0,) * 3),
@@ -45,6 +52,10 @@ class Architecture:
         projection: dimension of the linear projection, or None.
         normalization: of the pixels ("unit", "inverted", "signed", "imagenet").
         options: further arguments of the backbone, such as {"scale": 0.75}.
+        mirror: whether the backbone's output is the mean over an image and its mirror image.
+        power: exponent of the numbers of embeddings, which keep their signs; 1: they stay as they are.
+        centered: whether a vector, kept with the weights, is subtracted from embeddings.
+        whitened: whether embeddings are then multiplied by a matrix, which is kept with the weights.
     """
 
     backbone: str
@@ -53,6 +64,19 @@ class Architecture:
     projection: int | None = None
     normalization: Literal["unit", "inverted", "signed", "imagenet"] = "imagenet"
     options: tuple[tuple[str, float], ...] = ()
+    mirror: bool = False
+    power: float = 1.0
+    centered: bool = False
+    whitened: bool = False
+
+    @property
+    def straightens(self) -> bool:
+        """Whether anything is done to what the projection gives."""
+        return self.power != 1 or self.centered or self.whitened
+
+    def unfinished(self) -> "Architecture":
+        """What is trained."""
+        return replace(self, mirror=False, power=1.0, centered=False, whitened=False)
 
     def to_json(self) -> dict[str, Any]:
         """As plain JSON values."""
@@ -67,6 +91,9 @@ class Architecture:
         """
         if value["backbone"] not in _BACKBONES:
             raise ValueError(f"there is no backbone {value['backbone']!r}")
+        power = value.get("power", 1.0)
+        if isinstance(power, bool) or not 0 < float(power) <= 1:
+            raise ValueError(f"embeddings to the power of {power!r}")
         return cls(**{**value, "options": tuple(sorted(dict(value["options"]).items()))})
 
 
@@ -101,17 +128,32 @@ class Embedder(nn.Layer):
             np.asarray(per_channel[: architecture.channels], dtype=np.float32).reshape(1, -1, 1, 1) * 255
             for per_channel in _NORMALIZATIONS[architecture.normalization]
         )
+        if architecture.centered:
+            self.register_buffer(CENTER, paddle.zeros([self.dim]))
+        if architecture.whitened:
+            self.register_buffer(WHITENING, paddle.eye(self.dim))
         # Constants of the architecture, hence not among the weights.
         self.register_buffer("_mean", paddle.to_tensor(mean), persistable=False)
         self.register_buffer("_deviation", paddle.to_tensor(deviation), persistable=False)
 
     def features(self, images: paddle.Tensor) -> paddle.Tensor:
         """The backbone's output: [N, C, S, S] -> [N, B]."""
-        return self.backbone((images - self._mean) / self._deviation)
+        pixels = (images - self._mean) / self._deviation
+        if not self.architecture.mirror:
+            return self.backbone(pixels)
+        return (self.backbone(pixels) + self.backbone(pixels.flip(-1))) / 2
 
     def project(self, features: paddle.Tensor) -> paddle.Tensor:
         """The projection of the backbone's output, not yet normalised: [N, B] -> [N, D]."""
-        return features if self.projection is None else self.projection(features)
+        projected = features if self.projection is None else self.projection(features)
+        if not self.architecture.straightens:
+            return projected
+        if self.architecture.power != 1:
+            projected = projected.sign() * projected.abs().pow(self.architecture.power)
+        straight = F.normalize(projected, axis=-1)
+        if self.architecture.centered:
+            straight = straight - self.center
+        return straight @ self.whitening if self.architecture.whitened else straight
 
     def projected(self, images: paddle.Tensor) -> paddle.Tensor:
         """What normalisation makes embeddings of: [N, C, S, S] -> [N, D]."""

@@ -19,6 +19,7 @@ from ppfsl.data.decode import thumbnails_of
 from ppfsl.distances import normalized
 from ppfsl.errors import UserError
 from ppfsl.inference.engine import embed
+from ppfsl.inference.finish import uncentered
 from ppfsl.methods.base import Support
 from ppfsl.methods.build import build_method
 from ppfsl.onednn import operators
@@ -205,9 +206,15 @@ def _from_weights(config: Config) -> Source:
     embedder = build_embedder(architecture_of(config), config.seed)
     if embedder.projection is not None:
         raise UserError("backbone.projection is drawn at random where nothing is trained; set it to none")
+    for key, wanted in (("center", config.embedding.center != "none"), ("whitening", bool(config.embedding.whitening))):
+        if wanted:
+            raise UserError(f"embedding.{key} needs the base classes of a run; name its --checkpoint, or leave it out")
     load_pretrained(embedder, config.backbone.pretrained)
     return Source(
-        embedder, config.data.table_size, f"{config.backbone.name}, weights {config.backbone.pretrained}", None
+        uncentered(embedder, config.embedding),
+        config.data.table_size,
+        f"{config.backbone.name}, weights {config.backbone.pretrained}",
+        None,
     )
 
 

@@ -5,7 +5,7 @@ where to begin. Unknown keys are errors. Nothing here imports Paddle.
 """
 
 from ppfsl.config.adaptations import Adaptation, BaselineConfig, ClassMeanConfig, FinetuneConfig
-from ppfsl.config.backbone import BackboneConfig
+from ppfsl.config.backbone import BackboneConfig, EmbeddingConfig
 from ppfsl.config.data import DataConfig, SyntheticConfig
 from ppfsl.config.evaluation import EvaluationConfig, SupportSetConfig, VerificationConfig
 from ppfsl.config.objectives import (
@@ -50,6 +50,7 @@ __all__ = [
     "CosineConfig",
     "CrossEntropyConfig",
     "DataConfig",
+    "EmbeddingConfig",
     "EpisodicConfig",
     "EvaluationConfig",
     "FinetuneConfig",

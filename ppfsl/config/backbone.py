@@ -1,10 +1,13 @@
-"""`backbone`: the embedder."""
+"""`backbone` and `embedding`: the embedder, and what is done to its output once it is trained."""
 
 from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from ppfsl.config.fields import Count, Positive, Strict
+from ppfsl.config.fields import Count, Number, Positive, Strict, Switch
+
+ANY_SIZE = ("resnet12", "resnet18", "mobilenet_v1")
+"""Backbones that end in a mean over the whole map, so that their weights serve images of any size."""
 
 
 def _dimension_or_none(value: object) -> object:
@@ -40,3 +43,23 @@ class BackboneConfig(Strict):
         if self.pools is not None and self.name != "conv4":
             raise ValueError(f"pools belongs to conv4, not to {self.name}")
         return self
+
+
+class EmbeddingConfig(Strict):
+    """How a trained embedder is finished; evaluations, classifiers and exports take the finished one."""
+
+    mirror: Switch = False
+    """The backbone's output is the mean over an image and its mirror image, at twice the cost."""
+    power: Annotated[Number, Field(gt=0, le=1)] = 1.0
+    """Every number of an embedding is taken to this power, its sign kept; 0.5 in Hu et al. 2021."""
+    center: Literal["none", "base"] = "none"
+    """base: the mean embedding of base images is subtracted (Wang et al. 2019)."""
+    whitening: Positive | None = None
+    """Makes directions count less in which base images of one class differ much: embeddings are multiplied by
+    (S + whitening x v I)^(-1/2), where S is the covariance within base classes and v its mean variance (Hatch et al.
+    2006). The greater, the less it changes. Null: not at all."""
+
+    @property
+    def active(self) -> bool:
+        """Whether it changes anything."""
+        return self != EmbeddingConfig()

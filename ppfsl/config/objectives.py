@@ -4,7 +4,7 @@ from typing import Annotated, Literal, TypeGuard
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from ppfsl.config.fields import Count, Natural, Number, Positive, Strict, Switch, whole_number
+from ppfsl.config.fields import Count, Natural, NonNegative, Number, Positive, Strict, Switch, whole_number
 
 
 class ClassesPerBatch(Strict):
@@ -51,6 +51,9 @@ class CrossEntropyConfig(Strict):
     scale: Positive | None = None
     """Of the cosine classifier, 16 by default."""
     label_smoothing: Annotated[Number, Field(ge=0, lt=1)] = 0.0
+    rotation_weight: NonNegative = 0.0
+    """Of a second loss: images are turned by quarters, half of them at random, and the classifier also has to say by
+    how many (Gidaris et al. 2018; Su et al. 2020). 0: none is turned."""
     batch_size: Annotated[int, Field(strict=True, ge=2)] = 64
 
     @model_validator(mode="after")

@@ -5,12 +5,12 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, model_validator
 
-from ppfsl.config.adaptations import Adaptation, ClassMeanConfig, as_trained, needs_trained
-from ppfsl.config.backbone import BackboneConfig
+from ppfsl.config.adaptations import Adaptation, ClassMeanConfig, FinetuneConfig, as_trained, needs_trained
+from ppfsl.config.backbone import ANY_SIZE, BackboneConfig, EmbeddingConfig
 from ppfsl.config.data import DataConfig
 from ppfsl.config.evaluation import EvaluationConfig, VerificationConfig
 from ppfsl.config.fields import Count, Natural, Strict, Switch
-from ppfsl.config.objectives import FIXED_WAY, Episodes, MemoryAugmentedConfig, has_layers
+from ppfsl.config.objectives import FIXED_WAY, Episodes, MemoryAugmentedConfig, has_layers, trains_method
 from ppfsl.config.training import StageConfig, ValidationConfig
 
 
@@ -42,6 +42,7 @@ class Config(Strict):
     backbone: BackboneConfig = BackboneConfig()
     pretrain: tuple[StageConfig, ...] = ()
     validation: ValidationConfig = ValidationConfig()
+    embedding: EmbeddingConfig = EmbeddingConfig()
     adaptations: Annotated[tuple[Adaptation, ...], Field(min_length=1)] = (ClassMeanConfig(name="class_mean"),)
     evaluation: EvaluationConfig = EvaluationConfig()
     verification: VerificationConfig | None = None
@@ -56,6 +57,8 @@ class Config(Strict):
         for stage in self.pretrain:
             if self.backbone.projection == "none" and stage.trainable == "projection":
                 raise ValueError("trainable: projection needs backbone.projection, which is none")
+        if self.pretrain and self.pretrain[0].keep_start and self.backbone.pretrained == "none":
+            raise ValueError("pretrain.0.keep_start needs trained weights; set backbone.pretrained, or leave it out")
         last = self.pretrain[-1].objective if self.pretrain else None
         # In place, since a frozen model's validator may not return another.
         object.__setattr__(self, "adaptations", tuple(as_trained(adaptation, last) for adaptation in self.adaptations))
@@ -66,7 +69,39 @@ class Config(Strict):
                     f"adaptation {which} needs what the objective {which} learns; make that the last stage of pretrain"
                 )
         self._check_way()
+        self._check_sizes()
+        self._check_embedding()
         return self
+
+    def _check_embedding(self) -> None:
+        """Layers that learned from embeddings as they were, and methods that see images, know no finished ones."""
+        if not self.embedding.active:
+            return
+        last = self.pretrain[-1].objective if self.pretrain else None
+        reason = None
+        if last is not None and trains_method(last) and has_layers(last):
+            reason = f"{last.name}, whose layers go with embeddings as they were in training"
+        elif any(isinstance(entry, FinetuneConfig) and entry.trainable == "all" for entry in self.adaptations):
+            reason = "finetune with trainable: all, which trains the embedder"
+        if reason is not None:
+            raise ValueError(f"the keys of embedding do not go with {reason}; leave them out")
+
+    def _check_sizes(self) -> None:
+        """Stages whose images have a size of their own need a network for any size, and images large enough."""
+        for index, stage in enumerate(self.pretrain):
+            if stage.image_size is None or stage.image_size == self.data.image_size:
+                continue
+            where = f"pretrain.{index}.image_size"
+            if self.backbone.name not in ANY_SIZE:
+                raise ValueError(
+                    f"{where} is {stage.image_size}, but the weights of {self.backbone.name} go with one size; "
+                    f"make it data.image_size, {self.data.image_size}, or take {', '.join(ANY_SIZE)}"
+                )
+            if stage.image_size > self.data.table_size and stage.augmentation.crop != "resized":
+                raise ValueError(
+                    f"{where} is {stage.image_size}, but cached images have {self.data.table_size} px; "
+                    "raise data.cached_size, or set augmentation.crop to resized"
+                )
 
     def _check_way(self) -> None:
         """A classifier with one output per class serves no episodes with more or fewer classes."""

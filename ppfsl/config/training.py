@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from ppfsl.config.fields import Count, Fraction, NonNegative, Number, Positive, Strict, Switch
-from ppfsl.config.objectives import InnerLoop, MamlConfig, Objective, has_layers
+from ppfsl.config.objectives import CrossEntropyConfig, InnerLoop, MamlConfig, Objective, has_layers, trains_method
 
 
 class OptimizerConfig(Strict):
@@ -78,11 +78,17 @@ class StageConfig(Strict):
     epochs: Count = 10
     steps_per_epoch: Count | None = None
     """Null: as many as show about every base image once."""
+    image_size: Annotated[int, Field(strict=True, ge=16, le=1024)] | None = None
+    """Side in pixels of training images; null: data.image_size. Smaller ones are seen faster, and a network that pools
+    over whatever map it gets labels larger ones better than those it was trained on (Touvron et al. 2019)."""
     optimizer: OptimizerConfig = OptimizerConfig()
     schedule: ScheduleConfig = ScheduleConfig()
     clip_norm: Positive | None = None
     """Greatest norm of the gradient of all parameters together."""
     augmentation: AugmentationConfig = AugmentationConfig()
+    keep_start: Annotated[Number, Field(ge=0, lt=1)] = 0.0
+    """Share that the backbone's weights at the stage's beginning keep in those that it is judged by and ends with:
+    (1 - share) x trained + share x first (Wortsman et al. 2022)."""
     patience: Count | None = None
     """Stop after this many validations without a better one."""
 
@@ -92,6 +98,7 @@ class StageConfig(Strict):
             raise ValueError(
                 f"trainable: head leaves nothing to train, since {self.objective.name} has no layers of its own"
             )
+        self._refuse_without_backbone()
         if isinstance(self.objective, MamlConfig) and self.objective.first_order_epochs >= self.epochs:
             raise ValueError(
                 f"first_order_epochs is {self.objective.first_order_epochs}, but the stage has {self.epochs} epochs; "
@@ -103,6 +110,21 @@ class StageConfig(Strict):
                 "leave it out, or train with anil"
             )
         return self
+
+    def _refuse_without_backbone(self) -> None:
+        """Raise for keys that concern the backbone where it stays as it is."""
+        turned = isinstance(self.objective, CrossEntropyConfig) and self.objective.rotation_weight > 0
+        used = {"image_size": self.image_size is not None, "keep_start": self.keep_start > 0, "rotation_weight": turned}
+        for key in (key for key, value in used.items() if value):
+            if self.trainable in ("projection", "head"):
+                raise ValueError(
+                    f"{key} goes with training the backbone, not with trainable: {self.trainable}; leave it out"
+                )
+        if self.keep_start and trains_method(self.objective):
+            raise ValueError(
+                f"keep_start does not go with {self.objective.name}, whose method would not know the weights that it "
+                "ends with; leave it out"
+            )
 
 
 class ValidationConfig(Strict):

@@ -43,6 +43,23 @@ def augment(images: np.ndarray, size: int, config: AugmentationConfig, rng: np.r
     return _jitter(pixels, config.jitter, rng) if config.jitter else pixels
 
 
+def turn_some(pixels: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """Turn half of the images, at random, by 0 to 3 quarters counter-clockwise.
+
+    Args:
+        pixels: [N, C, S, S].
+        rng: where the chance comes from.
+
+    Returns:
+        The same kind of array, and the quarters of each image: int64 [N].
+    """
+    quarters = np.where(rng.random(len(pixels)) < 0.5, rng.integers(0, 4, len(pixels)), 0)
+    pixels = pixels.copy()
+    for turn in (1, 2, 3):
+        pixels[quarters == turn] = np.rot90(pixels[quarters == turn], turn, axes=(2, 3))
+    return pixels, quarters
+
+
 def change_classes(
     images: np.ndarray, classes: np.ndarray, config: TaskAugmentation, rng: np.random.Generator
 ) -> np.ndarray:

@@ -79,7 +79,7 @@ class EmbeddingCache:
     ) -> np.ndarray:
         """The embedder's output before normalisation, float32 [M, D]; otherwise as `features`."""
         features = self.features(embedder, table, rows, progress, world)
-        if embedder.projection is None:
+        if embedder.projection is None and not embedder.architecture.straightens:
             return features
         result = np.empty((len(rows), embedder.dim), dtype=np.float32)
         with paddle.no_grad():
@@ -160,7 +160,10 @@ def _read(path: Path, shape: tuple[int, ...]) -> np.ndarray | None:
 def _key(embedder: Embedder, table: ImageTable, rows: np.ndarray) -> str:
     """A hash of all that the numbers depend on: weights, architecture, images, their order, and what computes them."""
     architecture = embedder.architecture.to_json()
-    del architecture["projection"]  # which comes after the backbone
+    for after in ("projection", "power", "centered", "whitened"):
+        del architecture[after]
+    if not architecture["mirror"]:
+        del architecture["mirror"]  # which older files do not name
     facts: dict[str, Any] = {
         "format": _FORMAT,
         "batch": _BATCH,

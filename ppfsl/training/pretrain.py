@@ -147,9 +147,10 @@ def pretrain(job: Job, embedder: Embedder) -> nn.Layer | None:
             while progress.stage < len(job.stages):
                 progress = _run_stage(job, embedder, progress, state, log)
                 state = {}
-    checkpoint = job.world.on_main(lambda: load_checkpoint(job.best))
-    load_strictly(embedder, checkpoint.weights, str(job.best))
-    return method_layer(checkpoint, str(job.best))
+    # Which now holds what is best; `job.best` may be finished already.
+    checkpoint = job.world.on_main(lambda: load_checkpoint(job.last))
+    load_strictly(embedder, checkpoint.weights, str(job.last))
+    return method_layer(checkpoint, str(job.last))
 
 
 def _resume(job: Job, embedder: Embedder) -> tuple[Progress, dict[str, np.ndarray]]:
@@ -206,7 +207,8 @@ def _run_stage(job: Job, embedder: Embedder, progress: Progress, state: dict[str
         before = progress
         progress = _run_epoch(job, stage, name, progress, log)
         if job.validation is None or progress.best != before.best:
-            _save(job, embedder, progress, job.best, stage.objective.method)
+            with stage.as_judged():
+                _save(job, embedder, progress, job.best, stage.objective.method)
         progress = replace(progress, metrics_bytes=log.sync())
         _save(job, embedder, progress, job.last, stage.objective.method, stage.state())
     if progress.epoch < config.epochs:
@@ -258,7 +260,8 @@ def _run_epoch(job: Job, stage: Stage, name: str, progress: Progress, log: Log) 
     processes = tuple(dict.fromkeys([*progress.processes, job.world.size]))
     progress = replace(progress, epoch=progress.epoch + 1, epochs=epoch, steps=steps, processes=processes)
     if job.validation is not None:
-        progress, remark = _validate(job.validation, stage, name, progress, log)
+        with stage.as_judged():
+            progress, remark = _validate(job.validation, stage, name, progress, log)
         line += remark
     idle = f", {waited / seconds:.0%} of the time waiting for them" if waited > 0.1 * seconds else ""
     say(f"{line} ({seen / seconds:.0f} images/s{idle})")

@@ -1,5 +1,6 @@
 """One stage of training: an objective, what it may change, its optimizer."""
 
+import contextlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -7,22 +8,25 @@ import numpy as np
 import paddle
 
 from ppfsl.backbones.embedder import Embedder
+from ppfsl.backbones.weights import load_strictly
 from ppfsl.config import StageConfig
 from ppfsl.config.objectives import augments_tasks
-from ppfsl.data.augmentation import augment, change_classes
+from ppfsl.data.augmentation import augment, change_classes, turn_some
 from ppfsl.data.table import ImageTable
 from ppfsl.distributed import ALONE, World
 from ppfsl.errors import UserError
 from ppfsl.inference.cache import NO_CACHE, EmbeddingCache
 from ppfsl.optimizers import build_optimizer, learning_rate, load_state_by_position, state_by_position
 from ppfsl.randomness import generator
+from ppfsl.training.checkpoint import weights_of
 from ppfsl.training.objectives.base import batch_classes
 from ppfsl.training.objectives.build import build_objective
+from ppfsl.training.objectives.cross_entropy import CrossEntropy
 from ppfsl.training.objectives.tasks import Tasks
 from ppfsl.training.precision import Precision
 from ppfsl.training.prefetch import Prefetched
 
-_HEAD, _OPTIMIZER, _PRECISION = "head.", "optimizer.", "precision."
+_HEAD, _OPTIMIZER, _PRECISION, _START = "head.", "optimizer.", "precision.", "start."
 
 
 @dataclass(frozen=True)
@@ -50,11 +54,13 @@ class _Batch:
         places: int64 [N], of the images among the base images.
         inputs: float32, augmented pixels [N, C, S, S], or the frozen backbone's features [N, B].
         chance: the step's random numbers, where augmentation has left them.
+        quarters: int64 [N], how images were turned for a loss that asks for it; None: not at all.
     """
 
     places: np.ndarray
     inputs: np.ndarray
     chance: np.random.Generator
+    quarters: np.ndarray | None = None
 
 
 def base_labels(table: ImageTable, rows: np.ndarray) -> np.ndarray:
@@ -97,6 +103,7 @@ class Stage:
         self.steps_per_epoch = config.steps_per_epoch or max(self.objective.steps // world.size, 1)
         self.frozen_backbone = config.trainable in ("projection", "head")
         self.parameters = self._thaw()
+        self._start = weights_of(embedder.backbone) if config.keep_start else {}
         self._optimizer = build_optimizer(config.optimizer, self.parameters, config.clip_norm)
         # A frozen backbone without augmentation gives an image the same features each time: compute them once.
         self._features: np.ndarray | None = None
@@ -133,7 +140,10 @@ class Stage:
                 continue
             chance = generator(self._seed, "batch", epoch, number)
             inputs = self._pixels(places, chance) if self._features is None else self._features[places]
-            yield _Batch(places, inputs, chance)
+            quarters = None
+            if isinstance(self.objective, CrossEntropy) and self.objective.turns:
+                inputs, quarters = turn_some(inputs, chance)
+            yield _Batch(places, inputs, chance, quarters)
 
     def _accumulate(self, batch: _Batch, epoch: int) -> tuple[float, dict[str, float]]:
         """Add a batch's gradients to the parameters'; its loss and terms."""
@@ -144,7 +154,11 @@ class Stage:
             projected = self.embedder.project(inputs if self._features is not None else self._backbone_output(inputs))
         if projected.dtype != paddle.float32:
             projected = projected.astype("float32")
-        loss, terms = objective.loss(projected, paddle.to_tensor(self._labels[batch.places]), batch.chance)
+        labels = paddle.to_tensor(self._labels[batch.places])
+        if isinstance(objective, CrossEntropy) and batch.quarters is not None:
+            loss, terms = objective.loss(projected, labels, batch.chance, paddle.to_tensor(batch.quarters))
+        else:
+            loss, terms = objective.loss(projected, labels, batch.chance)
         self._precision.backward(loss)
         return loss.item(), terms
 
@@ -153,13 +167,30 @@ class Stage:
         state = {_OPTIMIZER + name: value for name, value in self._optimizer_state().items()}
         if self.objective.head is not None:
             state |= {_HEAD + name: value.numpy() for name, value in self.objective.head.state_dict().items()}
+        state |= {_START + name: value for name, value in self._start.items()}
         return state | {_PRECISION + name: value for name, value in self._precision.state().items()}
+
+    @contextlib.contextmanager
+    def as_judged(self) -> Iterator[None]:
+        """Meanwhile the embedder has the weights that it is judged by: `keep_start` mixes in its first ones."""
+        if not self._start:
+            yield
+            return
+        backbone, share = self.embedder.backbone, self.config.keep_start
+        trained = weights_of(backbone)
+        mixed = {name: (1 - share) * value + share * self._start[name] for name, value in trained.items()}
+        load_strictly(backbone, mixed, "blended weights")
+        try:
+            yield
+        finally:
+            load_strictly(backbone, trained, "trained weights")
 
     def load_state(self, state: dict[str, np.ndarray]) -> None:
         """Undo `state`."""
         if self.objective.head is not None:
             for name, tensor in self.objective.head.state_dict().items():
                 tensor.set_value(state[_HEAD + name])
+        self._start = _below(_START, state)
         load_state_by_position(self._optimizer, self.parameters, _below(_OPTIMIZER, state))
         self._precision.load_state(_below(_PRECISION, state))
 
@@ -178,7 +209,8 @@ class Stage:
 
     def _pixels(self, places: np.ndarray, chance: np.random.Generator) -> np.ndarray:
         """Base images, augmented: float32 [N, C, S, S], 0..255."""
-        size, objective = self.embedder.architecture.image_size, self.config.objective
+        objective = self.config.objective
+        size = self.config.image_size or self.embedder.architecture.image_size
         images = self._table.images[self._rows[places]]
         if augments_tasks(objective):
             images = change_classes(images, batch_classes(objective), objective.task_augmentation, chance)

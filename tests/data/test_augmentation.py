@@ -10,7 +10,7 @@ from PIL import Image
 
 from ppfsl.config import AugmentationConfig
 from ppfsl.config.objectives import TaskAugmentation
-from ppfsl.data.augmentation import _resized_windows, augment, center_crop, change_classes
+from ppfsl.data.augmentation import _resized_windows, augment, center_crop, change_classes, turn_some
 from ppfsl.randomness import generator
 
 EVERYTHING = AugmentationConfig(crop="resized", crop_area=(0.3, 1.0), flip=True, jitter=0.4)
@@ -378,3 +378,22 @@ def test_what_is_not_asked_for_changes_nothing() -> None:
     assert np.array_equal(changed_classes(images, [0, 0, 1, 1]), before)
     changed_classes(images, [0, 0, 1, 1], turn=True, flip=True, color=0.5)
     assert np.array_equal(images, before)
+
+
+# --- quarter turns to be told
+
+
+def test_half_of_the_images_are_turned_by_a_random_quarter() -> None:
+    images = noise(4000, 4).transpose(0, 3, 1, 2).astype(np.float32)
+    before = images.copy()
+    turned, quarters = turn_some(images, generator(0, "turns"))
+    assert np.array_equal(images, before)
+    assert turned.dtype == np.float32
+    for image, own, quarter in zip(images[:200], turned[:200], quarters[:200], strict=True):
+        for channel, other in zip(image, own, strict=True):
+            expected = channel
+            for _ in range(quarter):  # counter-clockwise: the last column becomes the first row
+                expected = np.asarray([[row[column] for row in expected] for column in reversed(range(4))])
+            assert np.array_equal(other, expected)
+    # 1/2 + 1/8 upright, 1/8 for each of the others
+    np.testing.assert_allclose(np.bincount(quarters, minlength=4) / 4000, [0.625, 0.125, 0.125, 0.125], atol=0.03)

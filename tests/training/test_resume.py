@@ -32,7 +32,7 @@ Tree = dict[str, Any]
 TRAIN = Path(__file__).parents[2] / "tools" / "train.py"
 STAGES: list[Tree] = [
     {
-        "objective": {"name": "cross_entropy", "batch_size": 24},
+        "objective": {"name": "cross_entropy", "batch_size": 24, "rotation_weight": 0.5},
         "epochs": 40,  # patience ends it much earlier
         "patience": 2,
         "optimizer": {"name": "adam", "lr": 0.003, "weight_decay": 1e-4},
@@ -46,6 +46,7 @@ STAGES: list[Tree] = [
         "schedule": {"name": "constant"},
         "augmentation": {"crop": "resized", "flip": True},
         "clip_norm": 1.0,
+        "keep_start": 0.4,
     },
 ]
 FROZEN: Tree = {
@@ -339,7 +340,7 @@ def test_every_stage_counts_its_own_epochs_without_a_better_one(
     scores = [score for stage in stages for score in stage]
     coming = iter(scores)
     monkeypatch.setattr(validation.Validation, "score", lambda *_: next(coming))
-    tree["pretrain"] = [{**STAGES[1], "epochs": 9, "patience": 2}] * 3
+    tree["pretrain"] = [{**STAGES[1], "epochs": 9, "patience": 2, "keep_start": 0.0}] * 3
     train(tree, tmp_path / "run")
     rows = [row for row in log_of(tmp_path / "run") if row["split"] == "validation"]
     assert [row["value"] for row in rows] == scores

@@ -555,3 +555,80 @@ def test_images_that_cannot_fill_batches_are_refused(table: ImageTable) -> None:
     few = np.concatenate([np.flatnonzero(table.labels == label)[:2] for label in (10, 20, 30)])
     with pytest.raises(UserError, match="triplet batches need two base classes with 3 images or more"):
         stage_of(table, few, config(objective=TRIPLET))
+
+
+# --- sizes, turns, and weights that are kept
+
+
+def test_training_images_may_have_a_size_of_their_own(table: ImageTable, rows: np.ndarray) -> None:
+    architecture = Architecture("resnet12", 16, 3, 4, "unit")
+    for size in (None, 18):
+        stage = stage_of(table, rows, config(image_size=size), architecture=architecture)
+        batch = next(stage._batches(0))
+        assert batch.inputs.shape == (8, 3, size or 16, size or 16)
+    before = all_weights(stage)
+    train(stage, range(1))
+    assert changed(before, all_weights(stage)) == set(before)
+
+
+def test_images_are_turned_where_the_loss_asks_for_it(table: ImageTable, rows: np.ndarray) -> None:
+    objective = {**CROSS_ENTROPY, "rotation_weight": 0.5}
+    stage = stage_of(table, rows, config(objective=objective))
+    plain = stage_of(table, rows, config())
+    turned = 0
+    for batch, upright in zip(stage._batches(0), plain._batches(0), strict=True):
+        assert upright.quarters is None
+        assert batch.quarters is not None
+        for image, original, quarter in zip(batch.inputs, upright.inputs, batch.quarters, strict=True):
+            assert np.array_equal(np.rot90(image, -quarter, axes=(1, 2)), original)
+            turned += quarter > 0
+    assert turned > 0
+    steps = train(stage, range(1))
+    assert all(step.terms.keys() == {"loss", "accuracy", "rotation_accuracy"} for step in steps)
+
+
+def test_kept_weights_are_mixed_in_where_the_embedder_is_judged_alone(table: ImageTable, rows: np.ndarray) -> None:
+    stage = stage_of(table, rows, config(keep_start=0.25))
+    before = weights_of(stage.embedder)
+    train(stage, range(1))
+    trained = weights_of(stage.embedder)
+    with stage.as_judged():
+        judged = weights_of(stage.embedder)
+    assert same(weights_of(stage.embedder), trained)
+    for name, value in judged.items():
+        kept = 0.25 if name.startswith("backbone.") else 0
+        np.testing.assert_allclose(value, (1 - kept) * trained[name] + kept * before[name], atol=1e-6)
+    assert changed(trained, judged) == {name for name in trained if name.startswith("backbone.")}
+
+
+def test_trained_weights_come_back_when_judging_fails(table: ImageTable, rows: np.ndarray) -> None:
+    stage = stage_of(table, rows, config(keep_start=0.25))
+    train(stage, range(1))
+    trained = weights_of(stage.embedder)
+    with pytest.raises(KeyError), stage.as_judged():
+        raise KeyError
+    assert same(weights_of(stage.embedder), trained)
+
+
+def test_kept_weights_are_those_of_the_stages_beginning_after_an_interruption(
+    table: ImageTable, rows: np.ndarray
+) -> None:
+    whole = stage_of(table, rows, config(keep_start=0.25))
+    train(whole, range(1))
+    state, weights = whole.state(), weights_of(whole.embedder)
+    resumed = stage_of(table, rows, config(keep_start=0.25))
+    load_strictly(resumed.embedder, weights, "a test")
+    resumed.load_state(state)
+    for stage in (whole, resumed):
+        train(stage, range(1, 2))
+    with whole.as_judged(), resumed.as_judged():
+        assert same(weights_of(whole.embedder), weights_of(resumed.embedder))
+
+
+def test_without_kept_weights_the_embedder_is_judged_as_it_is(table: ImageTable, rows: np.ndarray) -> None:
+    stage = stage_of(table, rows, config())
+    train(stage, range(1))
+    trained = weights_of(stage.embedder)
+    with stage.as_judged():
+        assert same(weights_of(stage.embedder), trained)
+    assert not any(name.startswith("start.") for name in stage.state())

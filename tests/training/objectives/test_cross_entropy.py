@@ -5,6 +5,7 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+import paddle
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -79,3 +80,36 @@ def test_classifier_is_a_pure_function_of_the_seed() -> None:
     one, two, other = (cross_entropy(seed=seed).head.weight.numpy() for seed in (1, 1, 2))
     assert np.array_equal(one, two)
     assert not np.array_equal(one, other)
+
+
+@pytest.mark.parametrize("classifier", ["linear", "cosine"])
+def test_rotation_loss(vectors: Callable[..., Any], classifier: str) -> None:
+    objective = cross_entropy(classifier=classifier, rotation_weight=0.5, label_smoothing=0.2)
+    assert objective.turns
+    assert objective.head.weight.shape == [3, 10]
+    x, labels, quarters = vectors(8), LABELS[:8], np.asarray([0, 3, 1, 0, 2, 0, 3, 1])
+    weight, points = objective.head.weight.numpy().astype(np.float64), x.astype(np.float64)
+    if classifier == "cosine":
+        weight, points = weight / np.linalg.norm(weight, axis=0), points / np.linalg.norm(points, axis=1)[:, None]
+    logits = (16 if classifier == "cosine" else 1) * (points @ weight)
+
+    def mean_loss(part: np.ndarray, truth: np.ndarray, smoothing: float) -> float:
+        log_p = part - np.log(np.exp(part).sum(1, keepdims=True))
+        target = np.full(part.shape, smoothing / part.shape[1])
+        target[np.arange(8), truth] += 1 - smoothing
+        return float(-(target * log_p).sum(1).mean())
+
+    found, terms = objective.loss(
+        paddle.to_tensor(x), paddle.to_tensor(labels), generator(0), paddle.to_tensor(quarters)
+    )
+    expected = mean_loss(logits[:, :6], labels, 0.2) + 0.5 * mean_loss(logits[:, 6:], quarters, 0)
+    assert found.item() == pytest.approx(expected, rel=1e-5)
+    assert terms == {
+        "accuracy": pytest.approx((logits[:, :6].argmax(1) == labels).mean()),
+        "rotation_accuracy": pytest.approx((logits[:, 6:].argmax(1) == quarters).mean()),
+    }
+
+
+def test_without_rotation_loss_there_is_nothing_to_turn() -> None:
+    assert not cross_entropy().turns
+    assert cross_entropy().head.weight.shape == [3, 6]

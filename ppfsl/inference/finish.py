@@ -1,0 +1,108 @@
+"""Finishing a trained embedder: mirror images, power transform, centring, whitening (`embedding` in configurations).
+
+What classes that were never trained on gain from: Hu, Gripon and Pateux 2021 ("Leveraging the Feature Distribution in
+Transfer-Based Few-Shot Learning") take roots of embeddings, so that few large numbers do not decide alone; Wang, Chao,
+Weinberger and van der Maaten 2019 ("SimpleShot") subtract the mean embedding of the base classes; Hatch, Kajarekar and
+Stolcke 2006 ("Within-Class Covariance Normalization for SVM-based Speaker Recognition") divide by the square root of
+the covariance within the classes that they trained on.
+"""
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+import numpy as np
+
+from ppfsl.backbones.embedder import CENTER, WHITENING, Architecture, Embedder
+from ppfsl.backbones.weights import load_strictly
+from ppfsl.config import EmbeddingConfig
+from ppfsl.data.class_split import part_images
+from ppfsl.distances import normalized
+from ppfsl.distributed import ALONE, World
+from ppfsl.errors import UserError
+from ppfsl.inference.cache import EmbeddingCache
+from ppfsl.subject import Data
+
+
+def finished(
+    embedder: Embedder, config: EmbeddingConfig, data: Data, cache: EmbeddingCache, world: World = ALONE
+) -> Embedder:
+    """The embedder as the configuration wants it finished; the same one where there is nothing to do.
+
+    Args:
+        embedder: trained; left as it was.
+        config: what to do.
+        data: whose base images mean and covariance are of.
+        cache: keeps what the backbone makes of these.
+        world: the processes that divide the work.
+
+    Raises:
+        UserError: when base images are needed, but the split has no base classes, or they do not vary.
+    """
+    result = uncentered(embedder, config)
+    if config.center == "none" and config.whitening is None:
+        return result
+    if not data.split.base.classes:
+        key = "whitening" if config.center == "none" else "center: base"
+        raise UserError(f"embedding.{key} needs base classes, but split {data.split.name} has none; leave it out")
+    rows = part_images(data.table, data.split, "base")
+    projected = cache.projected(result, data.table, rows, "embedding base images", world)
+    straight = projected if result.architecture.straightens else normalized(projected)
+    architecture, weights = result.architecture, _weights(result)
+    if config.center == "base":
+        weights[CENTER] = straight.mean(0, dtype=np.float64).astype(np.float32)
+        architecture = replace(architecture, centered=True)
+    if config.whitening is not None:
+        weights[WHITENING] = whitening(straight, data.table.labels[rows], config.whitening).astype(np.float32)
+        architecture = replace(architecture, whitened=True)
+    return _embedder(architecture, weights)
+
+
+def whitening(vectors: np.ndarray, labels: np.ndarray, shrinkage: float) -> np.ndarray:
+    """(S + shrinkage * v I)^(-1/2) times sqrt(v), S the covariance within classes and v its mean variance.
+
+    Args:
+        vectors: [N, D].
+        labels: int64 [N].
+        shrinkage: greater than 0.
+
+    Returns:
+        float64 [D, D], symmetric; for a great shrinkage s about the identity divided by sqrt(s).
+
+    Raises:
+        UserError: when no class's vectors differ.
+    """
+    places = np.unique(labels, return_inverse=True)[1]
+    sums = np.zeros((int(places.max()) + 1, vectors.shape[1]))
+    np.add.at(sums, places, vectors)
+    apart = vectors - (sums / np.bincount(places)[:, None])[places]
+    variances, directions = np.linalg.eigh(apart.T @ apart / len(apart))
+    mean = variances.mean()
+    if not mean > 1e-12:
+        raise UserError("embedding.whitening needs base classes whose images differ; leave it out")
+    return (directions * np.sqrt(mean / (variances.clip(0) + shrinkage * mean))) @ directions.T
+
+
+def uncentered(embedder: Embedder, config: EmbeddingConfig) -> Embedder:
+    """The embedder with mirror images and power transform as the configuration wants them, which takes no images."""
+    architecture = replace(embedder.architecture, mirror=config.mirror, power=float(config.power))
+    return embedder if architecture == embedder.architecture else _embedder(architecture, _weights(embedder))
+
+
+def unfinished(embedder: Embedder) -> Embedder:
+    """What an embedder was before it was finished; the same one where it was not."""
+    architecture = embedder.architecture.unfinished()
+    if architecture == embedder.architecture:
+        return embedder
+    weights = {name: value for name, value in _weights(embedder).items() if name not in (CENTER, WHITENING)}
+    return _embedder(architecture, weights)
+
+
+def _weights(embedder: Embedder) -> dict[str, np.ndarray]:
+    return {name: tensor.numpy() for name, tensor in embedder.state_dict().items()}
+
+
+def _embedder(architecture: Architecture, weights: Mapping[str, np.ndarray]) -> Embedder:
+    result = Embedder(architecture)
+    load_strictly(result, weights, "a trained embedder")
+    result.eval()
+    return result
