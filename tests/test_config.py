@@ -347,6 +347,7 @@ def adaptation(name: str, **changes: Any) -> dict[str, Any]:
         (objective("meta_sgd", inner_lr=0), "pretrain.0.objective.inner_lr: input should be greater than 0, not 0"),
         (objective("meta_sgd", order=1), "unknown key 'pretrain.0.objective.order'"),
         (objective("reptile", inner_batch=0), "objective.inner_batch: input should be greater than or equal to 1, not"),
+        (objective("reptile", head_decay=1), "pretrain.0.objective.head_decay: input should be less than 1, not 1"),
         (objective("reptile", shot=0), "pretrain.0.objective.shot: input should be greater than or equal to 1, not 0"),
         (objective("lstm_meta_learner", inner_lr=1), "objective.inner_lr: input should be less than 1, not 1"),
         (objective("lstm_meta_learner", hidden=0), "objective.hidden: input should be greater than or equal to 1, not"),
