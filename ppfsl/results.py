@@ -16,17 +16,16 @@ from ppfsl.data.support_set import SupportSet, as_episode, draw_support_set, loa
 from ppfsl.data.table import ImageTable
 from ppfsl.distributed import ALONE, World
 from ppfsl.errors import UserError
-from ppfsl.evaluation import Evaluation, Gather, evaluate
+from ppfsl.evaluation import Evaluation, evaluate
 from ppfsl.files import read_json, write_json
 from ppfsl.inference.cache import NO_CACHE, EmbeddingCache
-from ppfsl.inference.engine import pixels_of
 from ppfsl.methods.base import Method
 from ppfsl.methods.build import build_method
 from ppfsl.methods.gradient_based import GradientBased
 from ppfsl.methods.similarity import Similarity
 from ppfsl.progress import detail
 from ppfsl.runtime import git_revision
-from ppfsl.subject import Data, Subject, Trained
+from ppfsl.subject import Data, Subject, Trained, gather_for
 from ppfsl.verification import Pairs, choose_threshold, draw_pairs, draw_sets, verify
 from ppfsl.version import __version__
 
@@ -267,21 +266,6 @@ def _episodes(config: Config, data: Data, shot: int | None, support_set: Support
     if shot is None:
         return [as_episode(support_set, data.table)]
     return list(episode_sampler(config, data, shot).take(config.evaluation.episodes))
-
-
-def gather_for(method: Method, data: Data, subject: Subject) -> Gather:
-    """How the method gets at embeddings or images by the table's image indices."""
-    if method.inputs != "image":
-        return gather_vectors(data, subject.embeddings if method.inputs == "embedding" else subject.projected)
-    size = subject.trained.embedder.architecture.image_size
-    return lambda rows: pixels_of(data.table, rows, size)
-
-
-def gather_vectors(data: Data, vectors: np.ndarray) -> Gather:
-    """How to get at vectors [M, D] of `data.rows` by the table's image indices."""
-    place = np.full(len(data.table), -1, dtype=np.int64)
-    place[data.rows] = np.arange(len(data.rows))
-    return lambda rows: vectors[place[rows]]
 
 
 def _header(config: Config, name: str, data: Data, subject: Subject, world: World) -> dict[str, Any]:

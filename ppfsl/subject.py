@@ -10,6 +10,9 @@ from ppfsl.backbones.embedder import Embedder
 from ppfsl.data.class_split import ClassSplit
 from ppfsl.data.table import ImageTable
 from ppfsl.distances import normalized
+from ppfsl.evaluation import Gather
+from ppfsl.inference.engine import pixels_of
+from ppfsl.methods.base import Method
 
 
 @dataclass(frozen=True)
@@ -56,3 +59,18 @@ class Subject:
     def embeddings(self) -> np.ndarray:
         """float32 [M, D], of length one."""
         return normalized(self.projected)
+
+
+def gather_for(method: Method, data: Data, subject: Subject) -> Gather:
+    """How the method gets at embeddings or images by the table's image indices."""
+    if method.inputs != "image":
+        return gather_vectors(data, subject.embeddings if method.inputs == "embedding" else subject.projected)
+    size = subject.trained.embedder.architecture.image_size
+    return lambda rows: pixels_of(data.table, rows, size)
+
+
+def gather_vectors(data: Data, vectors: np.ndarray) -> Gather:
+    """How to get at vectors [M, D] of `data.rows` by the table's image indices."""
+    place = np.full(len(data.table), -1, dtype=np.int64)
+    place[data.rows] = np.arange(len(data.rows))
+    return lambda rows: vectors[place[rows]]

@@ -70,7 +70,7 @@ def test_methods_get_the_vectors_that_they_work_on() -> None:
     from ppfsl.backbones.embedder import Architecture, build_embedder
     from ppfsl.methods.class_mean import ClassMean
     from ppfsl.methods.prototypical import Prototypical
-    from ppfsl.results import Subject, Trained, gather_for
+    from ppfsl.subject import Subject, Trained, gather_for
 
     found = data()
     embedder = build_embedder(Architecture("conv4", 16, options=(("width", 4),)), 0)
@@ -88,7 +88,7 @@ def test_methods_that_take_images_get_them_cropped_to_the_embedders_size() -> No
     from ppfsl.backbones.embedder import Architecture, build_embedder
     from ppfsl.config import FinetuneConfig
     from ppfsl.methods.finetune import FinetuneAll
-    from ppfsl.results import Subject, Trained, gather_for
+    from ppfsl.subject import Subject, Trained, gather_for
 
     found = data()
     pixels = np.random.default_rng(0).integers(0, 256, (54, 20, 20, 3), dtype=np.uint8)

@@ -4,9 +4,9 @@ from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
 from ppfsl.config import ClassMeanConfig, Config
+from ppfsl.data.decode import thumbnails_of
 from ppfsl.data.episodes import Episode, group_by_class
 from ppfsl.errors import UserError
 from ppfsl.evaluation import answers, scores
@@ -16,8 +16,7 @@ from ppfsl.randomness import generator
 from ppfsl.reporting.checks import episode_map, episode_points, pair_sheet, roc_plot, triplet_sheet
 from ppfsl.reporting.mistakes import mistake_sheet, most_confident
 from ppfsl.reporting.report import Picture
-from ppfsl.results import gather_for, gather_vectors
-from ppfsl.subject import Data, Subject
+from ppfsl.subject import Data, Subject, gather_for, gather_vectors
 from ppfsl.verification import draw_pairs
 
 TITLES = ROC, PAIRS, TRIPLETS, EPISODE, MISTAKES = "ROC curve", "Pairs", "Triplets", "One episode", "Mistakes"
@@ -149,9 +148,4 @@ def _mistakes(config: Config, data: Data, subject: Subject, episode: Episode) ->
 def _thumbnails(data: Data, rows: np.ndarray) -> np.ndarray:
     """Images of the table, at most 96 pixels a side: uint8 [N, S, S, C]."""
     images = data.table.images[rows]
-    side = images.shape[1]
-    if side <= _THUMBNAIL:
-        return images
-    squeezed = images[..., 0] if images.shape[-1] == 1 else images
-    small = [np.asarray(Image.fromarray(image).resize((_THUMBNAIL, _THUMBNAIL))) for image in squeezed]
-    return np.stack(small).reshape(len(rows), _THUMBNAIL, _THUMBNAIL, -1)
+    return thumbnails_of(images, _THUMBNAIL) if images.shape[1] > _THUMBNAIL else images

@@ -177,14 +177,19 @@ async def _contents(files: Sequence[UploadFile], most: int) -> list[tuple[str, b
     return [((file.filename or "picture")[-200:], await file.read()) for file in files]
 
 
+def _refusal(error: UserError) -> JSONResponse:
+    """What a visitor is told of a mistake, with the status of its kind."""
+    kinds = ((BusyError, 503), (UnknownSessionError, 404), (LimitError, 413))
+    status = next((status for kind, status in kinds if isinstance(error, kind)), 400)
+    return JSONResponse({"error": str(error)}, status)
+
+
 def _handle_errors(app: FastAPI) -> None:
     """A user's mistake is one sentence in JSON."""
 
     @app.exception_handler(UserError)
     def answer(request: Request, error: UserError) -> JSONResponse:
-        kinds = ((BusyError, 503), (UnknownSessionError, 404), (LimitError, 413))
-        status = next((status for kind, status in kinds if isinstance(error, kind)), 400)
-        return JSONResponse({"error": str(error)}, status)
+        return _refusal(error)
 
     @app.exception_handler(RequestValidationError)
     def name(request: Request, error: RequestValidationError) -> JSONResponse:
@@ -206,9 +211,9 @@ def _refuse_strangers(app: FastAPI, sessions: Sessions) -> None:
         try:
             sessions.get(request.headers.get("x-session", ""))
         except UnknownSessionError as error:
-            return JSONResponse({"error": str(error)}, 404)
+            return _refusal(error)
         if uploads[0] >= sessions.limits.uploads:
-            return JSONResponse({"error": "there are too many uploads at the moment; try again in a few seconds"}, 503)
+            return _refusal(BusyError("there are too many uploads at the moment; try again in a few seconds"))
         uploads[0] += 1
         try:
             return await call_next(request)
@@ -252,6 +257,7 @@ class LimitedBody:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
+        too_long = LimitError(f"a request may have {self._most} bytes at most")
         said = dict(scope["headers"]).get(b"content-length", b"0")
         seen = 0
 
@@ -260,11 +266,10 @@ class LimitedBody:
             message = await receive()
             seen += len(message.get("body", b""))
             if seen > self._most:
-                raise LimitError(f"a request may have {self._most} bytes at most")
+                raise too_long
             return message
 
         if said.isdigit() and int(said) > self._most:
-            response = JSONResponse({"error": f"a request may have {self._most} bytes at most"}, 413)
-            await response(scope, receive, send)
+            await _refusal(too_long)(scope, receive, send)
             return
         await self._app(scope, counted, send)
