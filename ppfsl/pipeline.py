@@ -130,8 +130,8 @@ def check_episodes(config: Config, data: Data) -> None:
     Raises:
         UserError: saying what is too small.
     """
-    for shot in config.evaluation.shot:
-        episode_sampler(config, data, shot)
+    for way, shot in config.evaluation.tasks:
+        episode_sampler(config, data, way, shot)
 
 
 def architecture_of(config: Config) -> Architecture:

@@ -42,7 +42,7 @@ def run_support_set(config: Config, data: Data) -> SupportSet:
     return draw_support_set(
         data.table,
         data.rows,
-        way=wanted.way or (len(wanted.classes) if wanted.classes else evaluation.way),
+        way=wanted.way or (len(wanted.classes) if wanted.classes else evaluation.way[0]),
         shot=wanted.shot or max(evaluation.shot),
         query=wanted.query or evaluation.query,
         seed=wanted.seed,
@@ -64,15 +64,15 @@ def _loaded(path: Path, part: str, data: Data) -> SupportSet:
     return support_set
 
 
-def episode_sampler(config: Config, data: Data, shot: int) -> EpisodeSampler:
-    """The episodes of a run.
+def episode_sampler(config: Config, data: Data, way: int, shot: int) -> EpisodeSampler:
+    """The episodes of a run that have so many classes and shots.
 
     Raises:
         UserError: when the data cannot serve them.
     """
     wanted = config.evaluation
     labels = data.table.labels[data.rows]
-    return EpisodeSampler(data.rows, labels, wanted.way, shot, wanted.query, wanted.seed, part=wanted.part)
+    return EpisodeSampler(data.rows, labels, way, shot, wanted.query, wanted.seed, part=wanted.part)
 
 
 def check_verification(config: Config, data: Data) -> None:
@@ -169,16 +169,16 @@ def write_results(
     plan = []
     for adaptation in config.adaptations:
         method = build_method(adaptation, subject.trained.embedder, config.seed, subject.trained.layer)
-        for shot in (*config.evaluation.shot, None):
-            facts = _facts(config, adaptation, method, shot, support_set)
-            identity = [*common, facts, support_set.to_json() if shot is None else None]
-            plan.append((_fingerprint(identity), facts, method, shot))
-    for fingerprint, facts, method, shot in plan:
+        for task in (*config.evaluation.tasks, None):
+            facts = _facts(config, adaptation, method, task, support_set)
+            identity = [*common, facts, support_set.to_json() if task is None else None]
+            plan.append((_fingerprint(identity), facts, method, task))
+    for fingerprint, facts, method, task in plan:
         if fingerprint in rows:
-            detail(f"{method.name}, {facts['shot']}-shot: taken from {path}")
+            detail(f"{method.name}, {facts['way']}-way {facts['shot']}-shot: taken from {path}")
         else:
-            episodes = _episodes(config, data, shot, support_set)
-            title = f"{method.name}, {'support set' if shot is None else f'{shot}-shot'}"
+            episodes = _episodes(config, data, task, support_set)
+            title = f"{method.name}, {'support set' if task is None else f'{task[0]}-way {task[1]}-shot'}"
             classes = np.unique(data.table.labels[data.rows])
             done = evaluate(method, gather_for(method, data, subject), episodes, classes, title, world=world)
             rows[fingerprint] = {**facts, **_scores(done, data.table), "fingerprint": fingerprint}
@@ -222,14 +222,15 @@ def _chosen_on(config: Config, data: Data) -> list[Any]:
 
 
 def _facts(
-    config: Config, adaptation: Adaptation, method: Method, shot: int | None, support_set: SupportSet
+    config: Config, adaptation: Adaptation, method: Method, task: tuple[int, int] | None, support_set: SupportSet
 ) -> dict[str, Any]:
-    """What an entry of result.json says beside its scores; shot None stands for the fixed support set."""
+    """What an entry of result.json says beside its scores; task None stands for the fixed support set."""
     wanted = config.evaluation
-    if shot is None:
-        way, query, episodes, seed = support_set.way, len(support_set.query) // support_set.way, 1, support_set.seed
+    if task is None:
+        way, shot, query = support_set.way, support_set.shot, len(support_set.query) // support_set.way
+        episodes, seed = 1, support_set.seed
     else:
-        way, query, episodes, seed = wanted.way, wanted.query, wanted.episodes, wanted.seed
+        (way, shot), query, episodes, seed = task, wanted.query, wanted.episodes, wanted.seed
     settings = adaptation.model_dump(mode="json", exclude={"label"})
     if isinstance(method, GradientBased):  # what training decided where the adaptation leaves it open
         effective = {key: getattr(method, key, None) for key in ("steps", "lr", "batch_norm")}
@@ -237,11 +238,11 @@ def _facts(
     return {
         "part": wanted.part,
         "way": way,
-        "shot": support_set.shot if shot is None else shot,
+        "shot": shot,
         "query": query,
         "episodes": episodes,
         "seed": seed,
-        "support_set": shot is None,
+        "support_set": task is None,
         "adaptation": method.name,
         "settings": settings,
         "transductive": method.transductive,
@@ -262,10 +263,10 @@ def _scores(done: Evaluation, table: ImageTable) -> dict[str, Any]:
     }
 
 
-def _episodes(config: Config, data: Data, shot: int | None, support_set: SupportSet) -> list[Episode]:
-    if shot is None:
+def _episodes(config: Config, data: Data, task: tuple[int, int] | None, support_set: SupportSet) -> list[Episode]:
+    if task is None:
         return [as_episode(support_set, data.table)]
-    return list(episode_sampler(config, data, shot).take(config.evaluation.episodes))
+    return list(episode_sampler(config, data, *task).take(config.evaluation.episodes))
 
 
 def _header(config: Config, name: str, data: Data, subject: Subject, world: World) -> dict[str, Any]:

@@ -297,7 +297,7 @@ def adaptation(name: str, **changes: Any) -> dict[str, Any]:
         ({"backbone": {"name": "conv4", "width": "x"}}, "backbone.width: input should be a valid integer, not 'x'"),
         ({"evaluation": {"shot": 0}}, "evaluation.shot.0: input should be greater than or equal to 1, not 0"),
         ({"evaluation": {"shot": []}}, "evaluation.shot must be a list with one entry or more, not []"),
-        ({"evaluation": {"way": 1}}, "evaluation.way: input should be greater than or equal to 2, not 1"),
+        ({"evaluation": {"way": 1}}, "evaluation.way.0: input should be greater than or equal to 2, not 1"),
         ({"adaptations": []}, "adaptations must be a list with one entry or more, not []"),
         ({"pretrain": STAGE}, "pretrain must be a list, not {'objective':"),
         ({"pretrain": [{}]}, "'pretrain.0.objective' is required"),
@@ -568,7 +568,7 @@ def test_a_classifier_of_fixed_way_meets_episodes_of_that_way_alone(tmp_path: Pa
     own, other = {"objective": {"name": name, "way": 4}}, {"objective": {"name": "cosine"}}
     judged = {"validation": {"way": 4}}
     alike: dict[str, Any] = {"pretrain": [own], **judged, **adaptation(name), "evaluation": {"way": 4}}
-    assert load(tmp_path, alike).evaluation.way == 4
+    assert load(tmp_path, alike).evaluation.way == (4,)
     with_set = {**alike, "evaluation": {"way": 4, "support_set": {"way": 4, "shot": 2}}}
     assert load(tmp_path, with_set).evaluation.support_set.way == 4
     named = {**alike, "evaluation": {"way": 4, "support_set": {"classes": [3, 1, 5, 8]}}}
@@ -577,6 +577,7 @@ def test_a_classifier_of_fixed_way_meets_episodes_of_that_way_alone(tmp_path: Pa
         ({"validation": {"way": 3}}, "validation.way", 3),
         ({"validation": {}}, "validation.way", 5),
         ({"evaluation": {}}, "evaluation.way", 5),
+        ({"evaluation": {"way": [4, 20]}}, "evaluation.way", 20),
         ({"evaluation": {"way": 4, "support_set": {"way": 6}}}, "evaluation.support_set.way", 6),
         (
             {"evaluation": {"way": 4, "support_set": {"classes": [3, 1]}}},
@@ -591,8 +592,8 @@ def test_a_classifier_of_fixed_way_meets_episodes_of_that_way_alone(tmp_path: Pa
     # Validation asks a stage's own method, also one whose method nobody evaluates in the end.
     assert "validation.way is 5, but" in mistake(tmp_path, {"pretrain": [own, other]})
     # Class means serve any way.
-    assert load(tmp_path, {"pretrain": [own, other], **judged}).evaluation.way == 5
-    assert load(tmp_path, {"pretrain": [own], **judged, "evaluation": {"way": 7}}).evaluation.way == 7
+    assert load(tmp_path, {"pretrain": [own, other], **judged}).evaluation.way == (5,)
+    assert load(tmp_path, {"pretrain": [own], **judged, "evaluation": {"way": 7}}).evaluation.way == (7,)
 
 
 def test_settings_of_adaptation_that_are_left_out_are_those_of_training(tmp_path: Path) -> None:

@@ -47,7 +47,7 @@ def lowered(tree: Any, key: str = "") -> Any:
         return {key: lowered(value, key) for key, value in tree.items()}
     if isinstance(tree, list):
         values = [lowered(value, key) for value in tree]
-        return list(dict.fromkeys(values)) if key == "shot" else values
+        return list(dict.fromkeys(values)) if key in ("way", "shot") else values
     return min(tree, AT_MOST[key]) if key in AT_MOST and type(tree) is int else tree
 
 
@@ -86,7 +86,7 @@ def test_it_runs(name: str, pictures: Path, tmp_path: Path, monkeypatch: pytest.
     result = json.loads((folder / "result.json").read_text(encoding="utf-8"))
     assert result["stages"] == [stage.objective.name for stage in config.pretrain]
     rows = result["evaluations"]
-    shots = len(little.evaluation.shot) + 1  # and the support set
-    assert [row["adaptation"] for row in rows[::shots]] == [entry.label or entry.name for entry in config.adaptations]
-    assert len(rows) == shots * len(config.adaptations)
+    tasks = len(little.evaluation.tasks) + 1  # and the support set
+    assert [row["adaptation"] for row in rows[::tasks]] == [entry.label or entry.name for entry in config.adaptations]
+    assert len(rows) == tasks * len(config.adaptations)
     assert all(0 <= row["accuracy"] <= 1 for row in rows)

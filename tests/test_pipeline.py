@@ -191,7 +191,7 @@ def test_metrics_name_every_stage_and_count_steps_and_epochs_over_all_of_them(fi
 def test_all_shots_pose_the_same_queries(finished: Path, whole_tree: Tree) -> None:
     config = configured(whole_tree, finished)
     data = pipeline.open_data(config)
-    one, five = (list(results.episode_sampler(config, data, shot).take(10)) for shot in (1, 5))
+    one, five = (list(results.episode_sampler(config, data, 3, shot).take(10)) for shot in (1, 5))
     for small, large in zip(one, five, strict=True):
         np.testing.assert_array_equal(small.query, large.query)
         np.testing.assert_array_equal(small.support, large.support[:, :1])
@@ -212,7 +212,7 @@ def test_class_mean_rows_are_those_of_the_best_checkpoint_by_plain_arithmetic(fi
     fixed = as_episode(load_support_set(finished / "support_set.json"), data.table)
     rows = [entry for entry in result_of(finished)["evaluations"] if entry["adaptation"] == "class_mean"]
     for shot, entry in zip((1, 5, None), rows, strict=True):
-        episodes = [fixed] if shot is None else list(results.episode_sampler(config, data, shot).take(10))
+        episodes = [fixed] if shot is None else list(results.episode_sampler(config, data, 3, shot).take(10))
         right = []
         for episode in episodes:
             means = np.stack([embeddings[images].mean(0) for images in episode.support])
@@ -283,7 +283,7 @@ def test_a_new_adaptation_alone_is_evaluated(
     old = result_of(run_again)["evaluations"]
     tree = {**whole_tree, "adaptations": [{"name": "class_mean", "label": "new", "scale": 5.0}, *ADAPTATIONS]}
     pipeline.run(configured(tree, run_again), "tiny")
-    assert evaluated == ["new, 1-shot", "new, 5-shot", "new, support set"]
+    assert evaluated == ["new, 3-way 1-shot", "new, 3-way 5-shot", "new, support set"]
     assert result_of(run_again)["evaluations"][3:] == old
 
 
@@ -293,7 +293,7 @@ def test_a_new_shot_alone_is_evaluated(
     old = result_of(run_again)["evaluations"]
     pipeline.run(configured(changed(whole_tree, "evaluation.shot", [1, 5, 6]), run_again), "tiny")
     # The support set has as many shots as the largest episodes, hence is another one.
-    assert evaluated == [f"{title}, {task}" for title in LABELS for task in ("6-shot", "support set")]
+    assert evaluated == [f"{title}, {task}" for title in LABELS for task in ("3-way 6-shot", "support set")]
     new = result_of(run_again)["evaluations"]
     assert [entry for entry in new if entry["shot"] != 6] == [entry for entry in old if not entry["support_set"]]
 
@@ -1026,3 +1026,23 @@ def test_one_step_on_the_real_flowers_with_both_splits(
         assert (len(labels), len(parts.base.classes)) == (novel, train)
         last = load_checkpoint(run / "checkpoints" / "last.safetensors")
         assert (last.facts["trained_on"]["data.split"], last.facts["progress"]["steps"]) == (split, 1)
+
+
+def test_every_way_is_evaluated_with_every_number_of_shots(
+    tiny_tree: Callable[[], Tree], tmp_path: Path, quiet: None, evaluated: list[str]
+) -> None:
+    tree = changed(tiny_tree(), "evaluation.way", [3, 2])
+    folder = pipeline.run(configured(tree, tmp_path / "run"), "tiny")
+    assert evaluated == [
+        *(f"class_mean, {way}-way {shot}-shot" for way in (3, 2) for shot in (1, 5)),
+        "class_mean, support set",
+    ]
+    rows = result_of(folder)["evaluations"]
+    assert [(row["way"], row["shot"], row["chance"]) for row in rows] == [
+        *((way, shot, 1 / way) for way in (3, 2) for shot in (1, 5)),
+        (3, 5, 1 / 3),
+    ]
+    alone = pipeline.run(configured(changed(tiny_tree(), "evaluation.way", 2), tmp_path / "alone"), "tiny")
+    assert [row["episode_correct"] for row in result_of(alone)["evaluations"]][:2] == [
+        row["episode_correct"] for row in rows[2:4]
+    ]

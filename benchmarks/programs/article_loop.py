@@ -112,12 +112,12 @@ class Loop:
         """Weight and bias after so many steps."""
         wanted: Any = next(one for one in self.config.adaptations if one.name == "finetune")
         head = {"steps": steps, "lr": wanted.optimizer.lr, "scale": wanted.scale}
-        return fine_tuned(embedded, labels, self.config.evaluation.way, wanted.entropy == "support", head)
+        return fine_tuned(embedded, labels, self.config.evaluation.way[0], wanted.entropy == "support", head)
 
 
 def timed(loop: Loop, work: Path, size: int, steps: int) -> dict[str, float]:
     """Seconds of each part of the whole, from a sample of `steps` steps of either loop."""
-    config, way = loop.config, loop.config.evaluation.way
+    config, way = loop.config, loop.config.evaluation.way[0]
     shot, query = config.evaluation.shot[0], config.evaluation.query
     start = time.perf_counter()
     loop.base, share = photographs(work, "train", range(1, 26), size, most=8)
@@ -169,9 +169,9 @@ def accuracies(config: Config, embedder: Embedder, options: argparse.Namespace) 
         head = loop.head(embedded, paddle.to_tensor(own), finetune.steps)
         return right_queries(loop.embed(features[episode.query.ravel()]), truth, head, finetune.scale)
 
-    drawn = episode_sampler(config, data, config.evaluation.shot[0]).take(options.episodes)
+    drawn = episode_sampler(config, data, *config.evaluation.tasks[0]).take(options.episodes)
     found = [right(episode) for episode in drawn]
-    asked = config.evaluation.way * config.evaluation.query
+    asked = config.evaluation.way[0] * config.evaluation.query
     one = as_episode(run_support_set(config, data), data.table)
     return {"accuracy": sum(found) / (len(found) * asked), "support_set": f"{right(one)} of {one.query.size}"}
 

@@ -13,6 +13,7 @@ class SupportSetConfig(Strict):
     file: str | None = None
     """A support set that `tools/build_support_set.py` wrote; null: draw one by the keys below."""
     way: Annotated[int, Field(strict=True, ge=2)] | None = None
+    """Null: the first of `evaluation.way`."""
     shot: Count | None = None
     """Null: the greatest of `evaluation.shot`."""
     query: Count | None = None
@@ -30,7 +31,8 @@ class SupportSetConfig(Strict):
 class EvaluationConfig(Strict):
     """Episodes on the classes of one part of the split, which training never saw unless the split says otherwise."""
 
-    way: Annotated[int, Field(strict=True, ge=2)] = 5
+    way: Annotated[tuple[Annotated[int, Field(strict=True, ge=2)], ...], Field(min_length=1)] = (5,)
+    """One or several; every one is evaluated with every number of shots."""
     shot: Annotated[tuple[Count, ...], Field(min_length=1)] = (1, 5)
     query: Count = 15
     """Query images per class in an episode."""
@@ -41,16 +43,23 @@ class EvaluationConfig(Strict):
 
     @model_validator(mode="before")
     @classmethod
-    def _one_shot(cls, value: object) -> object:
-        if isinstance(value, dict) and isinstance(value.get("shot"), int):
-            return {**value, "shot": [value["shot"]]}
-        return value
+    def _one_or_several(cls, value: object) -> object:
+        if not isinstance(value, dict):
+            return value
+        alone = {key: [value[key]] for key in ("way", "shot") if isinstance(value.get(key), int)}
+        return {**value, **alone}
 
     @model_validator(mode="after")
-    def _different_shots(self) -> "EvaluationConfig":
-        if len(set(self.shot)) < len(self.shot):
-            raise ValueError("shot lists a number twice")
+    def _different_tasks(self) -> "EvaluationConfig":
+        for key in ("way", "shot"):
+            if len(set(getattr(self, key))) < len(getattr(self, key)):
+                raise ValueError(f"{key} lists a number twice")
         return self
+
+    @property
+    def tasks(self) -> tuple[tuple[int, int], ...]:
+        """(way, shot) of everything that is evaluated, in order."""
+        return tuple((way, shot) for way in self.way for shot in self.shot)
 
 
 class VerificationConfig(Strict):

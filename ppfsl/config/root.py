@@ -106,18 +106,18 @@ class Config(Strict):
     def _check_way(self) -> None:
         """A classifier with one output per class serves no episodes with more or fewer classes."""
         wanted = self.evaluation.support_set
-        evaluated = {
-            "evaluation.way": self.evaluation.way,
-            "evaluation.support_set.way": wanted.way,
-            "the number of evaluation.support_set.classes": None if wanted.classes is None else len(wanted.classes),
-        }
+        evaluated = [
+            *(("evaluation.way", way) for way in self.evaluation.way),
+            ("evaluation.support_set.way", wanted.way),
+            ("the number of evaluation.support_set.classes", None if wanted.classes is None else len(wanted.classes)),
+        ]
         for objective in (stage.objective for stage in self.pretrain):
             if objective.name not in FIXED_WAY or not isinstance(objective, Episodes | MemoryAugmentedConfig):
                 continue
-            ways: dict[str, int | None] = {"validation.way": self.validation.way}
+            ways: list[tuple[str, int | None]] = [("validation.way", self.validation.way)]
             if any(adaptation.name == objective.name for adaptation in self.adaptations):
-                ways |= evaluated
-            for key, way in ways.items():
+                ways += evaluated
+            for key, way in ways:
                 if way is not None and way != objective.way:
                     raise ValueError(
                         f"{key} is {way}, but {objective.name} is trained {objective.way}-way and serves no other; "

@@ -14,7 +14,8 @@ from ppfsl.reporting.pairing import Evaluation, paired_difference, same_question
 from ppfsl.reporting.phrases import CHINESE, ENGLISH, Phrases
 from ppfsl.reporting.rows import About, Comparison, Row, read_comparisons, read_rows
 
-MOST_CLASSES_OF_A_MATRIX = 200
+MOST_CLASSES = 200
+"""Rows keep what was right class by class, and confusion matrices, of no more classes than this."""
 
 
 def make_tables(results: Path, target: Path) -> int:
@@ -61,15 +62,15 @@ def sections(
 
 
 def add_row(run: Path, folder: Path) -> None:
-    """Copy a run's result.json to a row's folder, without the confusion matrices of many classes, which are large.
+    """Copy a run's result.json to a row's folder, without what it says of each of many classes, which is large.
 
     Raises:
         UserError: when the run has no result, or a damaged one.
     """
     result = read_json(run / "result.json")
     for evaluation in result["evaluations"]:
-        if len(evaluation["per_class"]) > MOST_CLASSES_OF_A_MATRIX:
-            del evaluation["confusion"]
+        if len(evaluation["per_class"]) > MOST_CLASSES:
+            del evaluation["confusion"], evaluation["per_class"]
     make_folder(folder)
     write_json(folder / "result.json", result)
 

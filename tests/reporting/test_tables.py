@@ -9,7 +9,7 @@ import pytest
 
 from ppfsl.errors import UserError
 from ppfsl.reporting.pairing import paired_difference
-from ppfsl.reporting.tables import MOST_CLASSES_OF_A_MATRIX, add_row, make_tables
+from ppfsl.reporting.tables import MOST_CLASSES, add_row, make_tables
 
 ABOUT = "order: {order}\ntitle: {title}\ncommand: python tools/train.py -c x.yaml\nmachine: 2 cores\nminutes: 3\n"
 
@@ -107,15 +107,16 @@ def test_the_chinese_page_stands_beside_the_english_one_and_they_link_to_each_ot
     assert "一个支持集，2-way 1-shot，class_mean：3 / 5 正确\n" in chinese
 
 
-def test_a_row_is_the_runs_result_without_large_confusion_matrices(tmp_path: Path) -> None:
+def test_a_row_is_the_runs_result_without_what_it_says_of_each_of_many_classes(tmp_path: Path) -> None:
     few = evaluation("few", [8, 6], confusion=[[3]])
     many = evaluation("many", [9, 8], confusion=[[1]])
-    many["per_class"] = many["per_class"] * (MOST_CLASSES_OF_A_MATRIX + 1)
+    many["per_class"] = many["per_class"] * (MOST_CLASSES + 1)
     save(tmp_path / "run", 1, "Run", few, many)
     add_row(tmp_path / "run", tmp_path / "results" / "row")
     before = json.loads((tmp_path / "run" / "result.json").read_text())
     after = json.loads((tmp_path / "results" / "row" / "result.json").read_text())
     assert before["evaluations"][1].pop("confusion") == [[1]]
+    assert len(before["evaluations"][1].pop("per_class")) > MOST_CLASSES
     assert after == before
     with pytest.raises(UserError, match=r"result\.json"):
         add_row(tmp_path / "nowhere", tmp_path / "results" / "other")
