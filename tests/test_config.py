@@ -425,6 +425,8 @@ def test_bad_value_is_named(tmp_path: Path, tree: dict[str, Any], sentence: str)
         ({"backbone": {"name": "koch", "pools": 2}}, "backbone: pools belongs to conv4, not to koch"),
         ({"backbone": {"name": "koch", "scale": 2}}, "backbone: scale belongs to mobilenet_v1, not to koch"),
         ({"data": {"name": "omniglot"}}, "data: omniglot needs a split: vinyals"),
+        ({"evaluation": {"way": [5, 20, 5]}}, "c.yaml: evaluation: way lists a number twice"),
+        ({"evaluation": {"shot": [1, 1]}}, "c.yaml: evaluation: shot lists a number twice"),
         (
             objective("siamese", merge="concatenation"),
             "pretrain.0.objective: merge: concatenation needs a hidden layer to compare; set hidden, such as [64]",
