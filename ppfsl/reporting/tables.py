@@ -3,6 +3,7 @@
 What the files are: `ppfsl.reporting.rows`. What the page says in each language: `ppfsl.reporting.phrases`.
 """
 
+import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -64,6 +65,8 @@ def sections(
 def add_row(run: Path, folder: Path) -> None:
     """Copy a run's result.json to a row's folder, without what it says of each of many classes, which is large.
 
+    Beside it goes validation.json, where validations were made: [{"epoch", "name", "value"}] of metrics.jsonl.
+
     Raises:
         UserError: when the run has no result, or a damaged one.
     """
@@ -73,6 +76,13 @@ def add_row(run: Path, folder: Path) -> None:
             del evaluation["confusion"], evaluation["per_class"]
     make_folder(folder)
     write_json(folder / "result.json", result)
+    metrics = run / "metrics.jsonl"
+    lines = metrics.read_text(encoding="utf-8").splitlines() if metrics.is_file() else []
+    validations = [row for row in map(json.loads, lines) if row["split"] == "validation"]
+    if validations:
+        write_json(
+            folder / "validation.json", [{key: row[key] for key in ("epoch", "name", "value")} for row in validations]
+        )
 
 
 def _section(about: About, result: dict[str, Any], phrases: Phrases) -> str:

@@ -118,5 +118,20 @@ def test_a_row_is_the_runs_result_without_what_it_says_of_each_of_many_classes(t
     assert before["evaluations"][1].pop("confusion") == [[1]]
     assert len(before["evaluations"][1].pop("per_class")) > MOST_CLASSES
     assert after == before
+    assert [path.name for path in (tmp_path / "results" / "row").iterdir()] == ["result.json"]
     with pytest.raises(UserError, match=r"result\.json"):
         add_row(tmp_path / "nowhere", tmp_path / "results" / "other")
+
+
+def test_a_rows_validations_are_kept(tmp_path: Path) -> None:
+    save(tmp_path / "run", 1, "Run", evaluation("few", [8, 6], confusion=[[3]]))
+    rows = [
+        {"step": 10, "epoch": 1, "split": "base", "name": "1_cosine/loss", "value": 0.5},
+        {"step": 10, "epoch": 1, "split": "validation", "name": "1_cosine/accuracy", "value": 0.25},
+        {"step": 20, "epoch": 2, "split": "validation", "name": "1_cosine/accuracy", "value": 0.75},
+    ]
+    (tmp_path / "run" / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    add_row(tmp_path / "run", tmp_path / "row")
+    assert json.loads((tmp_path / "row" / "validation.json").read_text()) == [
+        {"epoch": epoch, "name": "1_cosine/accuracy", "value": value} for epoch, value in ((1, 0.25), (2, 0.75))
+    ]

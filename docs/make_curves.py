@@ -1,0 +1,111 @@
+"""Draw the curves of docs/analysis.md from the committed results.
+
+    python docs/make_curves.py
+
+Accuracy on novel classes against shots and against ways, and on validation classes against training. The numbers are
+those of results/flowers102/*/result.json and validation.json; docs/results.md says which command makes each.
+"""
+
+import io
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from matplotlib.figure import Figure
+
+from ppfsl.files import replacing
+from ppfsl.reporting.drawing import COLOURS, MARKERS, styled
+
+ROOT = Path(__file__).resolve().parent.parent
+ROWS = ROOT / "results" / "flowers102"
+TUNED, FROZEN = ("curves_finetuned", "fine-tuned"), ("curves_frozen", "frozen")
+BUDGET = "finetuned_mobilenet_v1"
+
+
+def evaluations(row: str) -> list[dict[str, Any]]:
+    """Of a row, without the fixed support set."""
+    result = json.loads((ROWS / row / "result.json").read_text(encoding="utf-8"))
+    return [entry for entry in result["evaluations"] if not entry["support_set"]]
+
+
+def curves(axes: Any, along: str, wanted: Callable[[dict[str, Any]], bool]) -> None:
+    """A line per embedder and adaptation, with 95 % intervals."""
+    names = list(dict.fromkeys(entry["adaptation"] for entry in evaluations(TUNED[0])))
+    for (row, embedder), line in ((TUNED, "-"), (FROZEN, "--")):
+        rows = [entry for entry in evaluations(row) if wanted(entry)]
+        for name in dict.fromkeys(entry["adaptation"] for entry in rows):
+            own = sorted((entry for entry in rows if entry["adaptation"] == name), key=lambda entry: entry[along])
+            place = names.index(name)
+            axes.errorbar(
+                [entry[along] for entry in own],
+                [100 * entry["accuracy"] for entry in own],
+                [100 * entry["ci95"] for entry in own],
+                color=COLOURS[place],
+                marker=MARKERS[place],
+                markersize=4,
+                linewidth=1.4,
+                linestyle=line,
+                label=f"{name.replace('_', ' ')}, {embedder}",
+            )
+    ticks = sorted({entry[along] for entry in evaluations(TUNED[0]) if wanted(entry)})
+    axes.set_xscale("log")
+    axes.set_xticks(ticks, [str(tick) for tick in ticks])
+    axes.minorticks_off()
+    axes.grid(visible=True)
+
+
+@styled
+def against_shots() -> Figure:
+    """5-way accuracy against the number of shots."""
+    figure = Figure(figsize=(6.6, 4.2))
+    axes = figure.subplots()
+    curves(axes, "shot", lambda entry: entry["way"] == 5)
+    axes.set_xlabel("shots: labelled pictures a class (5-way)")
+    axes.set_ylabel("accuracy on novel classes, %")
+    axes.legend(fontsize=7, loc="lower right")
+    return figure
+
+
+@styled
+def against_ways() -> Figure:
+    """1-shot and 5-shot accuracy against the number of classes."""
+    figure = Figure(figsize=(8.4, 4.0))
+    for axes, shot in zip(figure.subplots(1, 2, sharey=True), (1, 5), strict=True):
+        curves(axes, "way", lambda entry, shot=shot: entry["shot"] == shot)  # type: ignore[misc]
+        axes.set_title(f"{shot} shot{'s' if shot > 1 else ''}")
+        axes.set_xlabel("ways: classes to tell apart")
+    figure.axes[0].set_ylabel("accuracy on novel classes, %")
+    figure.axes[0].legend(fontsize=7, loc="lower left")
+    return figure
+
+
+@styled
+def against_training() -> Figure:
+    """Validation accuracy after every epoch of fine-tuning."""
+    rows = json.loads((ROWS / BUDGET / "validation.json").read_text(encoding="utf-8"))
+    figure = Figure(figsize=(6.6, 3.4))
+    axes = figure.subplots()
+    axes.plot([row["epoch"] for row in rows], [100 * row["value"] for row in rows], marker="o", color=COLOURS[0])
+    axes.set_xlabel("epochs of fine-tuning on the base classes")
+    axes.set_ylabel("5-way 1-shot accuracy\non validation classes, %")
+    axes.grid(visible=True)
+    return figure
+
+
+def main() -> None:
+    """Write docs/images/shots.png, ways.png and training.png."""
+    for name, figure in (("shots", against_shots()), ("ways", against_ways()), ("training", against_training())):
+        buffer = io.BytesIO()
+        figure.savefig(buffer, dpi=130, bbox_inches="tight", facecolor="white")
+        target = ROOT / "docs" / "images" / f"{name}.png"
+        with replacing(target) as temporary:
+            temporary.write_bytes(buffer.getvalue())
+        print(target)
+
+
+if __name__ == "__main__":
+    main()
