@@ -128,6 +128,7 @@ def finished(tiny_tree: Callable[[], Tree], tmp_path_factory: pytest.TempPathFac
     tree = tiny_tree() | {"output_dir": str(tmp_path_factory.mktemp("runs") / "run")}
     tree["data"] |= {"split_ratio": [0.4, 0.35, 0.25], "cached_size": 20}
     tree["evaluation"] |= {"way": 2}
+    tree["embedding"] = {"mirror": True, "power": 0.5, "center": "base", "whitening": 1.0}
     return pipeline.run(parse_config(tree, "tiny"), "tiny")
 
 
@@ -149,6 +150,7 @@ def test_threshold_is_chosen_on_a_runs_validation_classes(
     assert classifier.origin == str(finished)
     assert classifier.resize == 20
     assert classifier.embedder.architecture == embedder.architecture
+    assert classifier.embedder.architecture.whitened
 
 
 def test_runs_without_training_have_validation_classes_too(
@@ -212,6 +214,11 @@ def test_weights_that_nobody_trained_are_refused(own_config: Configured, support
     refused("needs trained weights: name a --checkpoint, or set", parse_config(tree, "test"), support)
     tree["backbone"] = backbone | {"projection": 8}
     refused(r"backbone\.projection is drawn at random .*; set it to none", parse_config(tree, "test"), support)
+    tree["backbone"] = backbone
+    for key, value in (("center", "base"), ("whitening", 1.0)):
+        tree["embedding"] = {key: value}
+        refused(f"embedding.{key} needs the base classes of a run; name its", parse_config(tree, "test"), support)
+    del tree["embedding"]
     tree["backbone"] = backbone | {"pretrained": "nowhere.safetensors"}
     refused(r"no weights file nowhere\.safetensors", parse_config(tree, "test"), support)
 

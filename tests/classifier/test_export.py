@@ -5,6 +5,7 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -147,3 +148,15 @@ def test_what_cannot_be_converted_is_said(monkeypatch: pytest.MonkeyPatch, tmp_p
     monkeypatch.setattr(paddle2onnx, "export", failing)
     with pytest.raises(UserError, match=r"^Paddle2ONNX cannot convert this network \(no such operator\)"):
         export(classifier(), 20, tmp_path / "out", ["onnx"])
+
+
+@pytest.mark.parametrize("form", FORMATS)
+def test_finished_embedders_are_exported(form: Any, tmp_path: Path) -> None:
+    """Mirror images, roots of numbers of both signs, a vector and a matrix."""
+    architecture = replace(NARROW, projection=6, mirror=True, power=0.5, centered=True, whitened=True)
+    embedder, rng = build_embedder(architecture, 0), np.random.default_rng(0)
+    embedder.center.set_value(rng.normal(size=6).astype(np.float32) / 10)
+    embedder.whitening.set_value(rng.normal(size=(6, 6)).astype(np.float32))
+    embedder.eval()
+    export(embedder, 20, tmp_path, [form])  # which compares with eager mode
+    assert json.loads((tmp_path / "about.json").read_text(encoding="utf-8"))["image_size"] == 16

@@ -103,6 +103,24 @@ def test_thumbnails_show_the_support_pictures(built: Built, support: Path) -> No
         assert np.abs(thumbnail - wanted).max() <= 1
 
 
+def test_finished_embedders_are_kept(built: Built, tmp_path: Path) -> None:
+    """With mirror images, power transform, the vector and the matrix."""
+    classifier, rng = built.classifier, np.random.default_rng(0)
+    finish = {"mirror": True, "power": 0.5, "centered": True, "whitened": True}
+    embedder = build_embedder(replace(classifier.embedder.architecture, **finish), seed=1)
+    embedder.whitening.set_value(rng.normal(size=embedder.whitening.shape).astype(np.float32))
+    wanted, path = replace(classifier, embedder=embedder), tmp_path / "m.safetensors"
+    save_classifier(wanted, path)
+    found = load_classifier(path).embedder
+    assert found.architecture == embedder.architecture
+    for name, tensor in embedder.state_dict().items():
+        np.testing.assert_array_equal(found.state_dict()[name].numpy(), tensor.numpy())
+    for change in ({"whitened": False}, {"centered": False}, {"power": 0}, {"power": "x"}):
+        save_classifier(wanted, path)
+        rewrite(path, lambda h, a, change=change: h["architecture"].update(change))
+        refused(path, "")
+
+
 def test_projections_are_kept(built: Built, tmp_path: Path) -> None:
     classifier = built.classifier
     embedder = build_embedder(replace(classifier.embedder.architecture, projection=5), seed=1)
