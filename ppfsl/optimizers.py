@@ -2,7 +2,7 @@
 
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import numpy as np
 import paddle
@@ -15,7 +15,10 @@ _COUNTER = re.compile(r"_\d+$")  # of the optimizers that the process has made f
 
 
 def build_optimizer(
-    config: OptimizerConfig, parameters: Sequence[paddle.Tensor], clip_norm: float | None = None
+    config: OptimizerConfig,
+    parameters: Sequence[paddle.Tensor],
+    clip_norm: float | None = None,
+    decaying: Sequence[paddle.Tensor] | None = None,
 ) -> Optimizer:
     """The optimizer of a configuration; vectors (biases, batch norm) are spared the weight decay.
 
@@ -23,6 +26,7 @@ def build_optimizer(
         config: which one.
         parameters: what it changes.
         clip_norm: greatest norm of all gradients together, or None.
+        decaying: the weight decay concerns these alone; None: all parameters.
     """
     # Not Paddle's parameter groups: each is clipped by a norm of its own, and leaves its decay on the parameters.
     arguments = {
@@ -30,10 +34,10 @@ def build_optimizer(
         "parameters": list(parameters),
         "grad_clip": paddle.nn.ClipGradByGlobalNorm(clip_norm) if clip_norm else None,
     }
+    decayed = {parameter.name for parameter in (parameters if decaying is None else decaying) if parameter.ndim > 1}
     if config.name == "adamw":
-        decayed = {parameter.name for parameter in parameters if parameter.ndim > 1}
         return AdamW(weight_decay=config.weight_decay, apply_decay_param_fun=decayed.__contains__, **arguments)
-    arguments["weight_decay"] = _SparingDecay(config.weight_decay) if config.weight_decay else None
+    arguments["weight_decay"] = _SparingDecay(config.weight_decay, decayed) if config.weight_decay else None
     if config.name == "adam":
         return Adam(**arguments)
     if config.name == "momentum":
@@ -42,14 +46,14 @@ def build_optimizer(
 
 
 class _SparingDecay(WeightDecayRegularizer):
-    """What an L2 term adds to the gradient: strength x weight, and nothing for vectors."""
+    """What an L2 term adds to the gradient: strength x weight, and nothing for parameters of other names."""
 
-    def __init__(self, strength: float) -> None:
+    def __init__(self, strength: float, decayed: Collection[str]) -> None:
         super().__init__()
-        self._strength = strength
+        self._strength, self._decayed = strength, decayed
 
     def __call__(self, param: paddle.Tensor, grad: paddle.Tensor, block: object) -> paddle.Tensor:
-        return param * self._strength if param.ndim > 1 else paddle.zeros_like(param)
+        return param * self._strength if param.name in self._decayed else paddle.zeros_like(param)
 
 
 def learning_rate(schedule: ScheduleConfig, first: float, step: int, total_steps: int, steps_per_epoch: int) -> float:

@@ -347,7 +347,6 @@ def adaptation(name: str, **changes: Any) -> dict[str, Any]:
         (objective("meta_sgd", inner_lr=0), "pretrain.0.objective.inner_lr: input should be greater than 0, not 0"),
         (objective("meta_sgd", order=1), "unknown key 'pretrain.0.objective.order'"),
         (objective("reptile", inner_batch=0), "objective.inner_batch: input should be greater than or equal to 1, not"),
-        (objective("reptile", head_decay=1), "pretrain.0.objective.head_decay: input should be less than 1, not 1"),
         (objective("reptile", shot=0), "pretrain.0.objective.shot: input should be greater than or equal to 1, not 0"),
         (objective("lstm_meta_learner", inner_lr=1), "objective.inner_lr: input should be less than 1, not 1"),
         (objective("lstm_meta_learner", hidden=0), "objective.hidden: input should be greater than or equal to 1, not"),
@@ -473,6 +472,14 @@ def test_bad_value_is_named(tmp_path: Path, tree: dict[str, Any], sentence: str)
             "pretrain.0: rotation_weight goes with training the backbone, not with trainable: projection; leave it out",
         ),
         (
+            stage(decayed="head"),
+            "pretrain.0: decayed: head says what optimizer.weight_decay shrinks, which is 0; set it, or leave decayed out",
+        ),
+        (
+            stage(objective={"name": "cosine"}, decayed="head", optimizer={"weight_decay": 1.0}),
+            "pretrain.0: decayed: head leaves nothing to shrink, since cosine has no layers of its own",
+        ),
+        (
             stage(objective={"name": "relation"}, keep_start=0.5),
             "pretrain.0: keep_start does not go with relation, whose method would not know the weights that it ends",
         ),
@@ -489,6 +496,10 @@ def test_bad_value_is_named(tmp_path: Path, tree: dict[str, Any], sentence: str)
             stage(image_size=96),
             "c.yaml: pretrain.0.image_size is 96, but cached images have 84 px; raise data.cached_size, or set "
             "augmentation.crop to resized",
+        ),
+        (
+            {"data": {"name": "omniglot", "split": "vinyals"}, **objective("cross_entropy", rotation_weight=1)},
+            "c.yaml: pretrain.0.objective.rotation_weight does not go with data.rotations, by which a turned character",
         ),
         (
             {"embedding": {"mirror": True}, **objective("relation")},

@@ -91,9 +91,11 @@ class Architecture:
         """
         if value["backbone"] not in _BACKBONES:
             raise ValueError(f"there is no backbone {value['backbone']!r}")
-        power = value.get("power", 1.0)
-        if isinstance(power, bool) or not 0 < float(power) <= 1:
+        power, switches = value.get("power", 1.0), [value.get(key, False) for key in ("mirror", "centered", "whitened")]
+        if isinstance(power, bool) or not isinstance(power, int | float) or not 0 < power <= 1:
             raise ValueError(f"embeddings to the power of {power!r}")
+        if not all(isinstance(switch, bool) for switch in switches):
+            raise TypeError(f"mirror, centered and whitened are {switches}")
         return cls(**{**value, "options": tuple(sorted(dict(value["options"]).items()))})
 
 

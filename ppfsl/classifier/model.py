@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from safetensors.numpy import save
 
-from ppfsl.backbones.embedder import Architecture, Embedder, backbone_shapes
+from ppfsl.backbones.embedder import CENTER, WHITENING, Architecture, Embedder, backbone_shapes
 from ppfsl.backbones.weights import load_strictly, read_weights
 from ppfsl.distances import normalized
 from ppfsl.errors import UserError
@@ -155,9 +155,13 @@ def _embedder(value: Any, weights: dict[str, np.ndarray], origin: str) -> Embedd
         shapes = backbone_shapes(architecture)
     except Exception as error:  # whatever Paddle makes of senseless options
         raise ValueError(f"no backbone has its options, {error!s:.100}") from None
-    if architecture.projection is not None:
-        bare = Embedder(replace(architecture, projection=None)) if _fit(weights, shapes) else None
-        shapes["projection.weight"] = (0 if bare is None else bare.dim, architecture.projection)
+    if _fit(weights, shapes):
+        dim = Embedder(replace(architecture.unfinished(), projection=None)).dim
+        if architecture.projection is not None:
+            shapes["projection.weight"] = (dim, architecture.projection)
+            dim = architecture.projection
+        shapes |= {CENTER: (dim,)} if architecture.centered else {}
+        shapes |= {WHITENING: (dim, dim)} if architecture.whitened else {}
     if not _fit(weights, shapes):
         raise ValueError("its weights are not those of its architecture")
     embedder = Embedder(architecture)

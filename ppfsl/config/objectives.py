@@ -208,9 +208,6 @@ class ReptileConfig(InnerLoop):
     """Of Adam with beta1 = 0."""
     inner_batch: Count = 10
     """Support images in each step."""
-    head_decay: Annotated[Number, Field(ge=0, lt=1)] = 0.0
-    """Share of the classifier's first weights that is lost with every batch of tasks: classes change their numbers from
-    task to task, so that nothing in these weights is worth keeping."""
 
 
 class LstmMetaLearnerConfig(InnerLoop):

@@ -10,7 +10,14 @@ from ppfsl.config.backbone import ANY_SIZE, BackboneConfig, EmbeddingConfig
 from ppfsl.config.data import DataConfig
 from ppfsl.config.evaluation import EvaluationConfig, VerificationConfig
 from ppfsl.config.fields import Count, Natural, Strict, Switch
-from ppfsl.config.objectives import FIXED_WAY, Episodes, MemoryAugmentedConfig, has_layers, trains_method
+from ppfsl.config.objectives import (
+    FIXED_WAY,
+    CrossEntropyConfig,
+    Episodes,
+    MemoryAugmentedConfig,
+    has_layers,
+    trains_method,
+)
 from ppfsl.config.training import StageConfig, ValidationConfig
 
 
@@ -71,7 +78,19 @@ class Config(Strict):
         self._check_way()
         self._check_sizes()
         self._check_embedding()
+        self._check_turns()
         return self
+
+    def _check_turns(self) -> None:
+        """Where a turned image is another class, no loss can ask for both."""
+        if self.data.name != "omniglot" or not self.data.rotations:
+            return
+        for index, stage in enumerate(self.pretrain):
+            if isinstance(stage.objective, CrossEntropyConfig) and stage.objective.rotation_weight:
+                raise ValueError(
+                    f"pretrain.{index}.objective.rotation_weight does not go with data.rotations, by which a turned "
+                    "character is another class; set one of them to 0 or false"
+                )
 
     def _check_embedding(self) -> None:
         """Layers that learned from embeddings as they were, and methods that see images, know no finished ones."""

@@ -82,6 +82,8 @@ class StageConfig(Strict):
     """Side in pixels of training images; null: data.image_size. Smaller ones are seen faster, and a network that pools
     over whatever map it gets labels larger ones better than those it was trained on (Touvron et al. 2019)."""
     optimizer: OptimizerConfig = OptimizerConfig()
+    decayed: Literal["all", "head"] = "all"
+    """What `optimizer.weight_decay` shrinks; head: the objective's own layers alone."""
     schedule: ScheduleConfig = ScheduleConfig()
     clip_norm: Positive | None = None
     """Greatest norm of the gradient of all parameters together."""
@@ -97,6 +99,14 @@ class StageConfig(Strict):
         if self.trainable == "head" and not has_layers(self.objective):
             raise ValueError(
                 f"trainable: head leaves nothing to train, since {self.objective.name} has no layers of its own"
+            )
+        if self.decayed == "head" and not self.optimizer.weight_decay:
+            raise ValueError(
+                "decayed: head says what optimizer.weight_decay shrinks, which is 0; set it, or leave decayed out"
+            )
+        if self.decayed == "head" and not has_layers(self.objective):
+            raise ValueError(
+                f"decayed: head leaves nothing to shrink, since {self.objective.name} has no layers of its own"
             )
         self._refuse_without_backbone()
         if isinstance(self.objective, MamlConfig) and self.objective.first_order_epochs >= self.epochs:

@@ -156,7 +156,7 @@ def build_task_learner(config: TaskConfig, embedder: Embedder, seed: int) -> Gra
         return MetaSgd(network, head, *settings)
     if isinstance(config, MamlConfig):
         return Maml(network, head, *settings, config.order, config.first_order_epochs)
-    return Reptile(network, head, *settings, config.inner_batch, config.head_decay)
+    return Reptile(network, head, *settings, config.inner_batch)
 
 
 def build_learner(config: EpisodicConfig, shape: Sequence[int], seed: int) -> EpisodeLearner:

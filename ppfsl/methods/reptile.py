@@ -21,11 +21,9 @@ class Reptile(GradientBased):
 
     Attributes:
         batch: images in a minibatch.
-        head_decay: share of the classifier's weights that is lost with every batch of training tasks.
     """
 
     batch: int = 10
-    head_decay: float = 0.0
 
     def adapted(
         self,
@@ -50,21 +48,8 @@ class Reptile(GradientBased):
 
         return adam(loss, weights, self.steps, self.lr)
 
-    def _decay(self, share: float) -> None:
-        """A task's part in the decay of the classifier's weights."""
-        if not self.head_decay:
-            return
-        with paddle.no_grad():
-            for parameter in self.layer.linear.parameters():
-                parameter.set_value(parameter * (1 - self.head_decay) ** share)
-
     def learn(self, task: Task, share: float, epoch: int) -> tuple[float, float]:
-        """phi - phi', the negative displacement; the queries only show how good phi' is.
-
-        The classifier's share in phi decays first: the tasks that number their classes otherwise pull it nowhere, but
-        the outer optimizer makes steps of their noise.
-        """
-        self._decay(share)
+        """phi - phi', the negative displacement; the queries only show how good phi' is."""
         own = self.network.weights()
         weights = self.adapted(own, task.support, task.support_labels, False, task.chance)
         with paddle.no_grad():

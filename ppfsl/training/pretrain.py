@@ -93,7 +93,7 @@ class Job:
 
     @property
     def best(self) -> Path:
-        """The weights that evaluation takes."""
+        """The best weights so far; where a run has come to its end, finished for evaluation."""
         return self.folder / "checkpoints" / "best.safetensors"
 
 

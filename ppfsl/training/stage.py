@@ -104,7 +104,9 @@ class Stage:
         self.frozen_backbone = config.trainable in ("projection", "head")
         self.parameters = self._thaw()
         self._start = weights_of(embedder.backbone) if config.keep_start else {}
-        self._optimizer = build_optimizer(config.optimizer, self.parameters, config.clip_norm)
+        head = None if self.objective.head is None else self.objective.head.parameters()
+        decaying = head if config.decayed == "head" else None
+        self._optimizer = build_optimizer(config.optimizer, self.parameters, config.clip_norm, decaying)
         # A frozen backbone without augmentation gives an image the same features each time: compute them once.
         self._features: np.ndarray | None = None
         if self.frozen_backbone and not (config.augmentation.active or augments_tasks(config.objective)):

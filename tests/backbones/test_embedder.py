@@ -386,7 +386,10 @@ def test_architecture_round_trip() -> None:
         {"power": 1.5},
         {"power": True},
         {"power": float("nan")},
-        {"power": "x"},
+        {"power": "0.5"},
+        {"mirror": 1},
+        {"centered": "no"},
+        {"whitened": None},
     ],
 )
 def test_other_values_are_no_architecture(changes: dict[str, Any]) -> None:

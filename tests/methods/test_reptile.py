@@ -45,25 +45,6 @@ def test_the_outer_step_moves_by_the_rate_times_the_mean_displacement(
         np.testing.assert_allclose(method.network.weights()[name].numpy(), value, rtol=1e-9)
 
 
-def test_the_classifier_decays_by_its_share_with_every_batch_of_tasks(
-    convolutional: Callable[..., Any], task: Callable[..., Any]
-) -> None:
-    method = convolutional(name="reptile", head_decay=0.3)
-    before = {name: weight.numpy().copy() for name, weight in method.network.weights().items()}
-    method.layer.linear.bias.set_value(paddle.ones_like(method.layer.linear.bias))
-    for _ in range(4):
-        method.learn(task(3, 2), 1 / 4, 0)
-    for name, weight in method.network.weights().items():
-        if name == "linear.bias":
-            np.testing.assert_allclose(weight.numpy(), 0.7, rtol=1e-6)
-        else:
-            kept = 0.7 if name.startswith("linear.") else 1.0
-            np.testing.assert_allclose(weight.numpy(), kept * before[name], rtol=1e-6)
-    plain = convolutional(name="reptile")
-    plain.learn(task(3, 2), 1.0, 0)
-    assert all((weight.numpy() == before[name]).all() for name, weight in plain.network.weights().items())
-
-
 def test_queries_do_not_move_the_weights(
     convolutional: Callable[..., Any], task: Callable[..., Any], gradients: Any
 ) -> None:

@@ -632,3 +632,19 @@ def test_without_kept_weights_the_embedder_is_judged_as_it_is(table: ImageTable,
     with stage.as_judged():
         assert same(weights_of(stage.embedder), trained)
     assert not any(name.startswith("start.") for name in stage.state())
+
+
+@pytest.mark.parametrize("name", ["adamw", "sgd"])
+def test_the_decay_may_concern_the_objectives_layers_alone(table: ImageTable, rows: np.ndarray, name: str) -> None:
+    ends, before = [], {}
+    for decay, decayed in ((0.0, "all"), (0.5, "all"), (0.5, "head")):
+        optimizer = {"name": name, "lr": 0.1, "weight_decay": decay}
+        keys = {"steps_per_epoch": 1, "epochs": 1, "schedule": {"name": "constant"}, "decayed": decayed}
+        stage = stage_of(table, rows, config(optimizer=optimizer, **keys))
+        before = all_weights(stage)
+        train(stage, range(1))
+        ends.append(all_weights(stage))
+    plain, everywhere, head = ends
+    assert {"head.weight", "projection.weight", "backbone.blocks.0.0.weight"} <= changed(plain, everywhere)
+    assert changed(plain, head) == {"head.weight"}
+    np.testing.assert_allclose(head["head.weight"], plain["head.weight"] - 0.05 * before["head.weight"], atol=1e-6)
