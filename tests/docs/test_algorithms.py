@@ -17,8 +17,9 @@ from ppfsl.config_file import load_config, parse_config
 ROOT = Path(__file__).resolve().parents[2]
 DOCS = ROOT / "docs"
 ALGORITHMS = (
-    *("class_mean", "finetune", "baseline", "siamese", "matching", "prototypical", "relation", "meta_baseline"),
-    *("maml", "anil", "reptile", "meta_sgd", "lstm_meta_learner", "memory_augmented", "learned_optimizer"),
+    *("class_mean", "soft_kmeans", "finetune", "baseline", "siamese", "matching", "prototypical", "relation"),
+    *("meta_baseline", "maml", "anil", "reptile", "meta_sgd", "lstm_meta_learner", "memory_augmented"),
+    "learned_optimizer",
 )
 PAGES = [f"{name}{language}" for name in ALGORITHMS for language in ("", "_zh")]
 HEADINGS = {
