@@ -473,7 +473,7 @@ def test_bad_value_is_named(tmp_path: Path, tree: dict[str, Any], sentence: str)
         ),
         (
             stage(decayed="head"),
-            "pretrain.0: decayed: head says what optimizer.weight_decay shrinks, which is 0; set it, or leave decayed out",
+            "pretrain.0: decayed: head says what optimizer.weight_decay shrinks, which is 0; set it, or leave",
         ),
         (
             stage(objective={"name": "cosine"}, decayed="head", optimizer={"weight_decay": 1.0}),

@@ -324,6 +324,19 @@ def test_room_is_not_made_for_more_than_the_file_holds(file: Path, change: Tree,
     refused(file, "is a damaged classifier")
 
 
+def test_room_is_not_made_for_a_matrix_that_the_file_lacks(built: Built, tmp_path: Path, monkeypatch: Any) -> None:
+    """A projection's columns cost the file little; a whitening matrix would be as wide as it is high."""
+    classifier = built.classifier
+    embedder = build_embedder(replace(classifier.embedder.architecture, projection=3000), seed=1)
+    numbers = {"weight": (3000, 3), "embeddings": (12, 3000)}
+    arrays: dict[str, Any] = {name: np.zeros(shape, dtype=np.float32) for name, shape in numbers.items()}
+    path = tmp_path / "m.safetensors"
+    save_classifier(replace(classifier, embedder=embedder, **arrays), path)
+    rewrite(path, lambda h, a: h["architecture"].update(whitened=True))
+    monkeypatch.setattr("ppfsl.backbones.embedder.paddle.eye", None)
+    refused(path, "its weights are not those of its architecture")
+
+
 def test_rejections_are_checked() -> None:
     assert Rejection(0.5, 1, 0, "x").threshold == 0.5
     for values in ((float("nan"), 1, 0, "x"), (0.5, "1", 0, "x"), (0.5, 1, 0, 3)):
