@@ -22,7 +22,7 @@ from ppfsl.reporting.drawing import COLOURS, MARKERS, styled
 
 ROOT = Path(__file__).resolve().parent.parent
 ROWS = ROOT / "results" / "flowers102"
-TUNED, FROZEN = ("curves_finetuned", "fine-tuned"), ("curves_frozen", "frozen")
+EMBEDDERS = {"finetuned": "fine-tuned", "frozen": "frozen"}
 BUDGET = "finetuned_mobilenet_v1"
 
 
@@ -34,9 +34,10 @@ def evaluations(row: str) -> list[dict[str, Any]]:
 
 def curves(axes: Any, along: str, wanted: Callable[[dict[str, Any]], bool]) -> None:
     """A line per embedder and adaptation, with 95 % intervals."""
-    names = list(dict.fromkeys(entry["adaptation"] for entry in evaluations(TUNED[0])))
-    for (row, embedder), line in ((TUNED, "-"), (FROZEN, "--")):
-        rows = [entry for entry in evaluations(row) if wanted(entry)]
+    first = evaluations(f"{along}s_finetuned")
+    names = list(dict.fromkeys(entry["adaptation"] for entry in first))
+    for (row, embedder), line in zip(EMBEDDERS.items(), ("-", "--"), strict=True):
+        rows = [entry for entry in evaluations(f"{along}s_{row}") if wanted(entry)]
         for name in dict.fromkeys(entry["adaptation"] for entry in rows):
             own = sorted((entry for entry in rows if entry["adaptation"] == name), key=lambda entry: entry[along])
             place = names.index(name)
@@ -51,7 +52,7 @@ def curves(axes: Any, along: str, wanted: Callable[[dict[str, Any]], bool]) -> N
                 linestyle=line,
                 label=f"{name.replace('_', ' ')}, {embedder}",
             )
-    ticks = sorted({entry[along] for entry in evaluations(TUNED[0]) if wanted(entry)})
+    ticks = sorted({entry[along] for entry in first if wanted(entry)})
     axes.set_xscale("log")
     axes.set_xticks(ticks, [str(tick) for tick in ticks])
     axes.minorticks_off()
