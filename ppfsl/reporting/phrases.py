@@ -18,6 +18,11 @@ class Phrases:
     subject: str
     """What a section is about: data, network, weights."""
     no_weights: str
+    finished: str
+    """How embeddings were finished, the parts of `finish` joined by `comma`."""
+    finish: Mapping[str, str]
+    """What is said of each key of `embedding`, its value in the braces."""
+    comma: str
     run: str
     """How one run was made: stages, seed, version, minutes, machine."""
     no_training: str
@@ -66,6 +71,12 @@ says otherwise. Everything that was chosen was chosen on validation classes.
 """,
     subject="{dataset}, split `{split}`; {backbone} at {image_size} px; pretrained weights: {weights}",
     no_weights="none (random initialisation)",
+    finished="; embeddings: {}",
+    finish={
+        **{"mirror": "with mirror images", "power": "to the power of {}"},
+        **{"center": "centred by {} classes", "whitening": "whitened by base classes (shrinkage {:g})"},
+    },
+    comma=", ",
     run="; {stages}; seed {seed}; PaddlePaddle {paddle}; {minutes:g} minutes on {machine}",
     no_training="no training",
     then=", then ",
@@ -97,6 +108,9 @@ CHINESE = Phrases(
 """,
     subject="{dataset}，划分 `{split}`；{backbone}，{image_size} px；预训练权重：{weights}",
     no_weights="无（随机初始化）",
+    finished="；嵌入：{}",
+    finish={"mirror": "含镜像", "power": "{} 次幂", "center": "按基类居中", "whitening": "按基类白化（收缩 {:g}）"},
+    comma="、",
     run="；{stages}；种子 {seed}；PaddlePaddle {paddle}；{minutes:g} 分钟，{machine}",
     no_training="不训练",
     then="，然后 ",

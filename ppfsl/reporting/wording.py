@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
+from ppfsl.config import EmbeddingConfig
 from ppfsl.reporting.phrases import ENGLISH, Phrases
 
 Evaluation = dict[str, Any]
@@ -32,9 +33,17 @@ def adaptation(evaluation: Evaluation, phrases: Phrases = ENGLISH) -> str:
 
 
 def subject(result: dict[str, Any], phrases: Phrases) -> str:
-    """What a result is about: data, network, weights."""
+    """What a result is about: data, network, weights, and how its embeddings were finished, if at all."""
     facts = {key: result[key] for key in ("dataset", "split", "backbone", "image_size")}
-    return phrases.subject.format(**facts, weights=result["pretrained"] or phrases.no_weights)
+    said = phrases.subject.format(**facts, weights=result["pretrained"] or phrases.no_weights)
+    finish = result.get("embedding", {})  # absent from results of before there was such a thing
+    untouched = EmbeddingConfig().model_dump(mode="json")
+    done = [
+        phrases.finish[key].format(finish[key])
+        for key in untouched
+        if finish.get(key, untouched[key]) != untouched[key]
+    ]
+    return said + (phrases.finished.format(phrases.comma.join(done)) if done else "")
 
 
 def task(evaluation: Evaluation) -> str:

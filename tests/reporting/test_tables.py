@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 
 from ppfsl.errors import UserError
+from ppfsl.reporting import wording
 from ppfsl.reporting.pairing import paired_difference
+from ppfsl.reporting.phrases import CHINESE, ENGLISH
 from ppfsl.reporting.tables import MOST_CLASSES, add_row, make_tables
 
 ABOUT = "order: {order}\ntitle: {title}\ncommand: python tools/train.py -c x.yaml\nmachine: 2 cores\nminutes: 3\n"
@@ -135,3 +137,18 @@ def test_a_rows_validations_are_kept(tmp_path: Path) -> None:
     assert json.loads((tmp_path / "row" / "validation.json").read_text()) == [
         {"epoch": epoch, "name": "1_cosine/accuracy", "value": value} for epoch, value in ((1, 0.25), (2, 0.75))
     ]
+
+
+def test_sections_say_how_embeddings_were_finished() -> None:
+    result = {"dataset": "d", "split": "s", "backbone": "b", "image_size": 8, "pretrained": None}
+    plain = wording.subject(result, ENGLISH)
+    untouched = {"mirror": False, "power": 1.0, "center": "none", "whitening": None}
+    assert wording.subject({**result, "embedding": untouched}, ENGLISH) == plain
+    finish = {"mirror": True, "power": 0.5, "center": "base", "whitening": 2.0}
+    assert wording.subject({**result, "embedding": finish}, ENGLISH) == (
+        plain + "; embeddings: with mirror images, to the power of 0.5, centred by base classes, whitened by base "
+        "classes (shrinkage 2)"
+    )
+    assert wording.subject({**result, "embedding": {**finish, "power": 1.0}}, CHINESE).endswith(
+        "；嵌入：含镜像、按基类居中、按基类白化（收缩 2）"
+    )
