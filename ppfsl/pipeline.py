@@ -86,6 +86,11 @@ def _run(config: Config, name: str, checkpoint: Path | None, world: World) -> Pa
         if world.main:
             _keep_finished(folder / "checkpoints", found.embedder)
     else:
+        if found.layer is not None and config.embedding.active:
+            raise UserError(
+                f"the keys of embedding do not go with {checkpoint}, whose method learned from embeddings as they were "
+                "in training; leave them out"
+            )
         found = replace(found, embedder=finished(found.embedder, config.embedding, data, cache, world))
         for adaptation in config.adaptations:  # what the checkpoint lacks is said before anything is written
             build_method(adaptation, found.embedder, config.seed, found.layer)

@@ -477,7 +477,11 @@ def test_bad_value_is_named(tmp_path: Path, tree: dict[str, Any], sentence: str)
         ),
         (
             stage(objective={"name": "cosine"}, decayed="head", optimizer={"weight_decay": 1.0}),
-            "pretrain.0: decayed: head leaves nothing to shrink, since cosine has no layers of its own",
+            "pretrain.0: decayed: head leaves nothing to shrink, since cosine has no weights of its own",
+        ),
+        (
+            stage(objective={"name": "meta_baseline"}, decayed="head", optimizer={"weight_decay": 1.0}),
+            "pretrain.0: decayed: head leaves nothing to shrink, since meta_baseline has no weights of its own",
         ),
         (
             stage(objective={"name": "relation"}, keep_start=0.5),

@@ -131,7 +131,20 @@ def open_source(config: Config, checkpoint: Path | None) -> Source:
     Raises:
         UserError: when there is none.
     """
-    return _from_weights(config) if checkpoint is None else from_checkpoint(checkpoint)
+    if checkpoint is None:
+        return _from_weights(config)
+    source, wanted = from_checkpoint(checkpoint), config.embedding
+    kept = source.embedder.architecture
+    agree = (kept.mirror, kept.power, kept.centered, kept.whitened) == (
+        *(wanted.mirror, wanted.power),
+        *(wanted.center == "base", wanted.whitening is not None),
+    )
+    if wanted.active and not agree:
+        raise UserError(
+            f"{checkpoint} holds an embedder that was finished otherwise than the keys of embedding say; set them in "
+            "its run and run that again, or leave them out"
+        )
+    return source
 
 
 def classifier_from(
@@ -206,9 +219,12 @@ def _from_weights(config: Config) -> Source:
     embedder = build_embedder(architecture_of(config), config.seed)
     if embedder.projection is not None:
         raise UserError("backbone.projection is drawn at random where nothing is trained; set it to none")
-    for key, wanted in (("center", config.embedding.center != "none"), ("whitening", bool(config.embedding.whitening))):
-        if wanted:
-            raise UserError(f"embedding.{key} needs the base classes of a run; name its --checkpoint, or leave it out")
+    if config.embedding.center != "none" or config.embedding.whitening is not None:
+        key = "center" if config.embedding.center != "none" else "whitening"
+        raise UserError(
+            f"embedding.{key} needs the base classes of a run; set it there and name that run as --checkpoint, or "
+            "leave it out"
+        )
     load_pretrained(embedder, config.backbone.pretrained)
     return Source(
         uncentered(embedder, config.embedding),

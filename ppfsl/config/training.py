@@ -104,9 +104,9 @@ class StageConfig(Strict):
             raise ValueError(
                 "decayed: head says what optimizer.weight_decay shrinks, which is 0; set it, or leave decayed out"
             )
-        if self.decayed == "head" and not has_layers(self.objective):
+        if self.decayed == "head" and (not has_layers(self.objective) or self.objective.name == "meta_baseline"):
             raise ValueError(
-                f"decayed: head leaves nothing to shrink, since {self.objective.name} has no layers of its own"
+                f"decayed: head leaves nothing to shrink, since {self.objective.name} has no weights of its own"
             )
         self._refuse_without_backbone()
         if isinstance(self.objective, MamlConfig) and self.objective.first_order_epochs >= self.epochs:

@@ -46,20 +46,18 @@ class SoftKMeans:
         if support.unlabelled is None:
             raise ValueError("soft k-means needs the unlabelled queries")
         queries = F.normalize(support.unlabelled, axis=-1)
-        sums, counts = support.class_sums(), support.membership.sum(0)
+        sums = support.class_sums()
         means = F.normalize(sums, axis=-1)
         for _ in range(self.steps):
             weights = self._weights(queries, means)
-            pulled = sums + paddle.matmul(weights, queries, transpose_x=True)
-            means = F.normalize(pulled / (counts + weights.sum(1)).unsqueeze(-1), axis=-1)
+            means = F.normalize(sums + paddle.matmul(weights, queries, transpose_x=True), axis=-1)
         return lambda query: self.scale * paddle.matmul(F.normalize(query, axis=-1), means, transpose_y=True)
 
     def _weights(self, queries: paddle.Tensor, means: paddle.Tensor) -> paddle.Tensor:
         """How far each query belongs to each class: [E, Q, D], [E, way, D] -> [E, Q, way], rows that sum to 1."""
         weights = F.softmax(self.scale * paddle.matmul(queries, means, transpose_y=True), axis=-1)
         if self.balanced:  # Sinkhorn and Knopp: columns and rows by turns
-            share = weights.shape[1] / weights.shape[2]
             for _ in range(_BALANCING_ROUNDS):
-                weights = weights * (share / weights.sum(1, keepdim=True))
+                weights = weights / weights.sum(1, keepdim=True).clip(1e-30)
                 weights = weights / weights.sum(2, keepdim=True)
         return weights

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from ppfsl.errors import UserError
 from ppfsl.files import make_folder, read_json, write_json, write_text
 from ppfsl.reporting import wording
 from ppfsl.reporting.comparisons import comparison_section
@@ -76,13 +77,21 @@ def add_row(run: Path, folder: Path) -> None:
             del evaluation["confusion"], evaluation["per_class"]
     make_folder(folder)
     write_json(folder / "result.json", result)
-    metrics = run / "metrics.jsonl"
-    lines = metrics.read_text(encoding="utf-8").splitlines() if metrics.is_file() else []
-    validations = [row for row in map(json.loads, lines) if row["split"] == "validation"]
+    target, validations = folder / "validation.json", _validations(run / "metrics.jsonl")
     if validations:
-        write_json(
-            folder / "validation.json", [{key: row[key] for key in ("epoch", "name", "value")} for row in validations]
-        )
+        write_json(target, validations)
+    else:
+        target.unlink(missing_ok=True)
+
+
+def _validations(metrics: Path) -> list[dict[str, Any]]:
+    """Epoch, name and value of every validation in a metrics.jsonl; none where there is no such file."""
+    lines = metrics.read_text(encoding="utf-8").splitlines() if metrics.is_file() else []
+    try:
+        rows = [json.loads(line) for line in lines]
+    except ValueError as error:
+        raise UserError(f"{metrics} is damaged ({error}); let the run come to its end") from None
+    return [{key: row[key] for key in ("epoch", "name", "value")} for row in rows if row["split"] == "validation"]
 
 
 def _section(about: About, result: dict[str, Any], phrases: Phrases) -> str:

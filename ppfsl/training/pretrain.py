@@ -1,6 +1,7 @@
 """Pretraining: the chain of stages, with validation, best and last checkpoints, early stopping and resume."""
 
 import time
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -178,7 +179,7 @@ def _last_checkpoint(job: Job) -> Checkpoint | None:
     if not job.last.exists():
         return None
     checkpoint = load_checkpoint(job.last)
-    trained_on = dict(checkpoint.facts["trained_on"])
+    trained_on = {**_what_older_versions_did(job.facts), **checkpoint.facts["trained_on"]}
     # A key that only one side has: another version's, or the hash of a file that has been moved away since.
     differing = [key for key in trained_on.keys() & job.facts.keys() if trained_on[key] != job.facts[key]]
     if not differing:
@@ -192,6 +193,16 @@ def _last_checkpoint(job: Job) -> Checkpoint | None:
         f"{job.folder} holds a run with {'other images or labels' if key == 'data.hash' else what}; "
         "choose another output_dir, or remove that folder to start afresh"
     )
+
+
+_ADDED = {"image_size": None, "keep_start": 0.0, "decayed": "all", "objective.rotation_weight": 0.0}
+"""Keys of stages that older versions did not have, and what these did."""
+
+
+def _what_older_versions_did(facts: Mapping[str, Any]) -> dict[str, Any]:
+    """The values of those among a job's facts that a checkpoint of an older version does not tell."""
+    suffixes = {key: key.split(".", 2)[-1] for key in facts if key.startswith("pretrain.")}
+    return {key: _ADDED[suffix] for key, suffix in suffixes.items() if suffix in _ADDED}
 
 
 def _run_stage(job: Job, embedder: Embedder, progress: Progress, state: dict[str, np.ndarray], log: Log) -> Progress:

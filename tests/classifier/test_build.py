@@ -217,10 +217,21 @@ def test_weights_that_nobody_trained_are_refused(own_config: Configured, support
     tree["backbone"] = backbone
     for key, value in (("center", "base"), ("whitening", 1.0)):
         tree["embedding"] = {key: value}
-        refused(f"embedding.{key} needs the base classes of a run; name its", parse_config(tree, "test"), support)
+        refused(f"embedding.{key} needs the base classes of a run; set it there", parse_config(tree, "test"), support)
     del tree["embedding"]
     tree["backbone"] = backbone | {"pretrained": "nowhere.safetensors"}
     refused(r"no weights file nowhere\.safetensors", parse_config(tree, "test"), support)
+
+
+def test_a_run_says_how_its_embedder_is_finished(own_config: Configured, support: Path, finished: Path) -> None:
+    tree = own_config().model_dump(mode="json", exclude_unset=True)
+    own = {"mirror": True, "power": 0.5, "center": "base", "whitening": 1.0}
+    for wanted in ({}, own):
+        built = build_classifier(parse_config({**tree, "embedding": wanted}, "test"), support, finished)
+        assert built.classifier.embedder.architecture.whitened
+    for key, value in (("mirror", False), ("power", 1.0), ("center", "none"), ("whitening", None)):
+        config = parse_config({**tree, "embedding": {**own, key: value}}, "test")
+        refused("holds an embedder that was finished otherwise than the keys of", config, support, finished)
 
 
 def test_what_is_no_checkpoint_is_refused(own_config: Configured, support: Path, tmp_path: Path) -> None:

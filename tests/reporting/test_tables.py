@@ -137,6 +137,12 @@ def test_a_rows_validations_are_kept(tmp_path: Path) -> None:
     assert json.loads((tmp_path / "row" / "validation.json").read_text()) == [
         {"epoch": epoch, "name": "1_cosine/accuracy", "value": value} for epoch, value in ((1, 0.25), (2, 0.75))
     ]
+    (tmp_path / "run" / "metrics.jsonl").write_text(json.dumps(rows[0]) + "\n" + json.dumps(rows[1])[:-9])
+    with pytest.raises(UserError, match=r"metrics\.jsonl is damaged"):
+        add_row(tmp_path / "run", tmp_path / "row")
+    (tmp_path / "run" / "metrics.jsonl").unlink()
+    add_row(tmp_path / "run", tmp_path / "row")
+    assert not (tmp_path / "row" / "validation.json").exists()
 
 
 def test_sections_say_how_embeddings_were_finished() -> None:
