@@ -12,7 +12,7 @@ import paddle
 from paddle import nn
 
 from ppfsl.backbones.embedder import Architecture, Embedder, build_embedder
-from ppfsl.backbones.weights import load_pretrained
+from ppfsl.backbones.weights import load_pretrained, weights_of
 from ppfsl.config import Config
 from ppfsl.config_file import run_folder, to_yaml
 from ppfsl.data.class_split import part_images
@@ -33,7 +33,7 @@ from ppfsl.reporting.show import show_run
 from ppfsl.results import check_verification, episode_sampler, run_support_set, write_results
 from ppfsl.runtime import choose_device, peak_memory
 from ppfsl.subject import Data, Subject, Trained
-from ppfsl.training.checkpoint import embedder_of, load_checkpoint, method_layer, save_checkpoint, weights_of
+from ppfsl.training.checkpoint import Checkpoint, embedder_of, load_checkpoint, method_layer, save_checkpoint
 from ppfsl.training.pretrain import Job, check_job, pretrain
 from ppfsl.training.validation import Validation
 from ppfsl.version import __version__
@@ -76,15 +76,16 @@ def _run(config: Config, name: str, checkpoint: Path | None, world: World) -> Pa
     cache = embedding_cache(config)
     if found is None:
         embedder, layer = trained_embedder(config, data, folder, world)
+        trained = world.on_main(lambda: load_checkpoint(folder / "checkpoints" / "last.safetensors"))
         found = Trained(
             finished(embedder, config.embedding, data, cache, world),
             layer,
             config.backbone.pretrained,
             tuple(stage.objective.name for stage in config.pretrain),
-            world.on_main(lambda: _processes(load_checkpoint(folder / "checkpoints" / "last.safetensors").facts)),
+            _processes(trained.facts),
         )
         if world.main:
-            _keep_finished(folder / "checkpoints", found.embedder)
+            _keep_finished(trained, found.embedder, folder / "checkpoints" / "best.safetensors")
     else:
         if found.layer is not None and config.embedding.active:
             raise UserError(
@@ -109,9 +110,8 @@ def _run(config: Config, name: str, checkpoint: Path | None, world: World) -> Pa
     return folder
 
 
-def _keep_finished(checkpoints: Path, embedder: Embedder) -> None:
-    """Let `best.safetensors` hold the embedder as evaluations see it; nothing is written where it does."""
-    best, trained = checkpoints / "best.safetensors", load_checkpoint(checkpoints / "last.safetensors")
+def _keep_finished(trained: Checkpoint, embedder: Embedder, best: Path) -> None:
+    """Let a run's best checkpoint hold the embedder as evaluations see it; nothing is written where it does."""
     wanted = replace(trained, architecture=embedder.architecture, weights=weights_of(embedder))
     kept = load_checkpoint(best)
     same = kept.architecture == wanted.architecture and kept.weights.keys() == wanted.weights.keys()

@@ -9,10 +9,27 @@ from paddle import nn
 from safetensors import SafetensorError, safe_open
 
 from ppfsl.backbones import mobilenet_v1, resnet18
-from ppfsl.backbones.embedder import Embedder
+from ppfsl.backbones.embedder import Architecture, Embedder
 from ppfsl.errors import UserError
 
 Weights = Mapping[str, np.ndarray]
+
+
+def weights_of(layer: nn.Layer) -> dict[str, np.ndarray]:
+    """A copy of a layer's weights, by the names of its `state_dict()`."""
+    return {name: tensor.numpy().copy() for name, tensor in layer.state_dict().items()}
+
+
+def embedder_with(architecture: Architecture, weights: Weights, origin: str) -> Embedder:
+    """An embedder with given weights, in evaluation mode.
+
+    Raises:
+        UserError: when the weights do not fit the architecture; `origin` says where they come from.
+    """
+    embedder = Embedder(architecture)
+    load_strictly(embedder, weights, origin)
+    embedder.eval()
+    return embedder
 
 
 def load_strictly(layer: nn.Layer, weights: Weights, origin: str) -> None:

@@ -19,7 +19,7 @@ from ppfsl.data.decode import thumbnails_of
 from ppfsl.distances import normalized
 from ppfsl.errors import UserError
 from ppfsl.inference.engine import embed
-from ppfsl.inference.finish import uncentered
+from ppfsl.inference.finish import planned, uncentered
 from ppfsl.methods.base import Support
 from ppfsl.methods.build import build_method
 from ppfsl.onednn import operators
@@ -133,13 +133,9 @@ def open_source(config: Config, checkpoint: Path | None) -> Source:
     """
     if checkpoint is None:
         return _from_weights(config)
-    source, wanted = from_checkpoint(checkpoint), config.embedding
+    source = from_checkpoint(checkpoint)
     kept = source.embedder.architecture
-    agree = (kept.mirror, kept.power, kept.centered, kept.whitened) == (
-        *(wanted.mirror, wanted.power),
-        *(wanted.center == "base", wanted.whitening is not None),
-    )
-    if wanted.active and not agree:
+    if config.embedding.active and kept != planned(kept, config.embedding):
         raise UserError(
             f"{checkpoint} holds an embedder that was finished otherwise than the keys of embedding say; set them in "
             "its run and run that again, or leave them out"

@@ -7,13 +7,12 @@ Stolcke 2006 ("Within-Class Covariance Normalization for SVM-based Speaker Recog
 the covariance within the classes that they trained on.
 """
 
-from collections.abc import Mapping
 from dataclasses import replace
 
 import numpy as np
 
 from ppfsl.backbones.embedder import CENTER, WHITENING, Architecture, Embedder
-from ppfsl.backbones.weights import load_strictly
+from ppfsl.backbones.weights import embedder_with, weights_of
 from ppfsl.config import EmbeddingConfig
 from ppfsl.data.class_split import part_images
 from ppfsl.distances import normalized
@@ -38,23 +37,32 @@ def finished(
     Raises:
         UserError: when base images are needed, but the split has no base classes, or they do not vary.
     """
-    result = uncentered(embedder, config)
-    if config.center == "none" and config.whitening is None:
+    wanted, result = planned(embedder.architecture, config), uncentered(embedder, config)
+    if not (wanted.centered or wanted.whitened):
         return result
     if not data.split.base.classes:
-        key = "whitening" if config.center == "none" else "center: base"
+        key = "center: base" if wanted.centered else "whitening"
         raise UserError(f"embedding.{key} needs base classes, but split {data.split.name} has none; leave it out")
     rows = part_images(data.table, data.split, "base")
     projected = cache.projected(result, data.table, rows, "embedding base images", world)
     straight = projected if result.architecture.straightens else normalized(projected)
-    architecture, weights = result.architecture, _weights(result)
-    if config.center == "base":
+    weights = weights_of(result)
+    if wanted.centered:
         weights[CENTER] = straight.mean(0, dtype=np.float64).astype(np.float32)
-        architecture = replace(architecture, centered=True)
     if config.whitening is not None:
         weights[WHITENING] = whitening(straight, data.table.labels[rows], config.whitening).astype(np.float32)
-        architecture = replace(architecture, whitened=True)
-    return _embedder(architecture, weights)
+    return embedder_with(wanted, weights, "a finished embedder")
+
+
+def planned(architecture: Architecture, config: EmbeddingConfig) -> Architecture:
+    """What an embedder's architecture is when it has been finished as the configuration wants."""
+    return replace(
+        architecture,
+        mirror=config.mirror,
+        power=float(config.power),
+        centered=config.center == "base",
+        whitened=config.whitening is not None,
+    )
 
 
 def whitening(vectors: np.ndarray, labels: np.ndarray, shrinkage: float) -> np.ndarray:
@@ -84,25 +92,17 @@ def whitening(vectors: np.ndarray, labels: np.ndarray, shrinkage: float) -> np.n
 
 def uncentered(embedder: Embedder, config: EmbeddingConfig) -> Embedder:
     """The embedder with mirror images and power transform as the configuration wants them, which takes no images."""
-    architecture = replace(embedder.architecture, mirror=config.mirror, power=float(config.power))
-    return embedder if architecture == embedder.architecture else _embedder(architecture, _weights(embedder))
+    architecture = replace(planned(embedder.architecture, config), centered=False, whitened=False)
+    return embedder if architecture == embedder.architecture else _rebuilt(embedder, architecture)
 
 
 def unfinished(embedder: Embedder) -> Embedder:
     """What an embedder was before it was finished; the same one where it was not."""
     architecture = embedder.architecture.unfinished()
-    if architecture == embedder.architecture:
-        return embedder
-    weights = {name: value for name, value in _weights(embedder).items() if name not in (CENTER, WHITENING)}
-    return _embedder(architecture, weights)
+    return embedder if architecture == embedder.architecture else _rebuilt(embedder, architecture)
 
 
-def _weights(embedder: Embedder) -> dict[str, np.ndarray]:
-    return {name: tensor.numpy() for name, tensor in embedder.state_dict().items()}
-
-
-def _embedder(architecture: Architecture, weights: Mapping[str, np.ndarray]) -> Embedder:
-    result = Embedder(architecture)
-    load_strictly(result, weights, "a trained embedder")
-    result.eval()
-    return result
+def _rebuilt(embedder: Embedder, architecture: Architecture) -> Embedder:
+    """Of a like architecture, with the trained weights alone."""
+    weights = {name: value for name, value in weights_of(embedder).items() if name not in (CENTER, WHITENING)}
+    return embedder_with(architecture, weights, "a trained embedder")

@@ -15,8 +15,8 @@ import numpy as np
 from paddle import nn
 from safetensors.numpy import save
 
-from ppfsl.backbones.embedder import Architecture, Embedder, build_embedder
-from ppfsl.backbones.weights import load_strictly, read_weights
+from ppfsl.backbones.embedder import Architecture, Embedder
+from ppfsl.backbones.weights import embedder_with, load_strictly, read_weights
 from ppfsl.errors import UserError
 from ppfsl.files import replacing
 from ppfsl.methods.layers import build_layer
@@ -44,11 +44,6 @@ class Checkpoint:
     layer_weights: Mapping[str, np.ndarray] = field(default_factory=dict)
     training: Mapping[str, np.ndarray] = field(default_factory=dict)
     facts: Mapping[str, Any] = field(default_factory=dict)
-
-
-def weights_of(layer: nn.Layer) -> dict[str, np.ndarray]:
-    """A copy of a layer's weights."""
-    return {name: tensor.numpy().copy() for name, tensor in layer.state_dict().items()}
 
 
 def save_checkpoint(checkpoint: Checkpoint, path: Path) -> None:
@@ -109,9 +104,7 @@ def embedder_of(checkpoint: Checkpoint, origin: str) -> Embedder:
     Raises:
         UserError: when the weights do not fit the architecture it names; `origin` says where they are from.
     """
-    embedder = build_embedder(checkpoint.architecture, seed=0)
-    load_strictly(embedder, checkpoint.weights, origin)
-    return embedder
+    return embedder_with(checkpoint.architecture, checkpoint.weights, origin)
 
 
 def method_layer(checkpoint: Checkpoint, origin: str) -> nn.Layer | None:

@@ -10,7 +10,7 @@ import numpy as np
 from paddle import nn
 
 from ppfsl.backbones.embedder import Embedder
-from ppfsl.backbones.weights import load_strictly
+from ppfsl.backbones.weights import load_strictly, weights_of
 from ppfsl.config import StageConfig
 from ppfsl.config.objectives import judged_alike
 from ppfsl.data.table import ImageTable
@@ -22,7 +22,7 @@ from ppfsl.methods.layers import describe
 from ppfsl.progress import progress_bar, say, warn
 from ppfsl.randomness import generator
 from ppfsl.reporting.metrics import MetricLog, NoMetricLog
-from ppfsl.training.checkpoint import Checkpoint, load_checkpoint, method_layer, save_checkpoint, weights_of
+from ppfsl.training.checkpoint import Checkpoint, load_checkpoint, method_layer, save_checkpoint
 from ppfsl.training.objectives.build import build_objective
 from ppfsl.training.objectives.tasks import Tasks
 from ppfsl.training.stage import NonFiniteLossError, Stage, Step, base_labels

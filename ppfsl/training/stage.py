@@ -8,7 +8,7 @@ import numpy as np
 import paddle
 
 from ppfsl.backbones.embedder import Embedder
-from ppfsl.backbones.weights import load_strictly
+from ppfsl.backbones.weights import load_strictly, weights_of
 from ppfsl.config import StageConfig
 from ppfsl.config.objectives import augments_tasks
 from ppfsl.data.augmentation import augment, change_classes, turn_some
@@ -18,7 +18,6 @@ from ppfsl.errors import UserError
 from ppfsl.inference.cache import NO_CACHE, EmbeddingCache
 from ppfsl.optimizers import build_optimizer, learning_rate, load_state_by_position, state_by_position
 from ppfsl.randomness import generator
-from ppfsl.training.checkpoint import weights_of
 from ppfsl.training.objectives.base import batch_classes
 from ppfsl.training.objectives.build import build_objective
 from ppfsl.training.objectives.cross_entropy import CrossEntropy

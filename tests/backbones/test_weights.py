@@ -11,10 +11,10 @@ from paddle.vision.models import mobilenet_v1
 from safetensors.numpy import save_file
 
 from ppfsl.backbones.embedder import Architecture, Embedder, build_embedder
-from ppfsl.backbones.weights import load_pretrained, load_strictly, read_weights
+from ppfsl.backbones.weights import load_pretrained, load_strictly, read_weights, weights_of
 from ppfsl.errors import UserError
 from ppfsl.randomness import generator
-from ppfsl.training.checkpoint import Checkpoint, save_checkpoint, weights_of
+from ppfsl.training.checkpoint import Checkpoint, save_checkpoint
 
 CONV4 = Architecture("conv4", 16, projection=6, options=(("width", 4),))
 MOBILENET = Architecture("mobilenet_v1", 16, projection=6, options=(("scale", 0.25),))

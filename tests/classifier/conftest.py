@@ -10,10 +10,11 @@ import pytest
 from PIL import Image
 
 from ppfsl.backbones.embedder import Architecture, build_embedder
+from ppfsl.backbones.weights import weights_of
 from ppfsl.classifier.build import Built, build_classifier
 from ppfsl.config import Config
 from ppfsl.config_file import parse_config
-from ppfsl.training.checkpoint import Checkpoint, save_checkpoint, weights_of
+from ppfsl.training.checkpoint import Checkpoint, save_checkpoint
 
 ARCHITECTURE = Architecture("conv4", 16, options=(("width", 4),))
 

@@ -9,7 +9,8 @@ import pytest
 import yaml
 
 from ppfsl.backbones.embedder import Architecture, build_embedder
-from ppfsl.training.checkpoint import Checkpoint, save_checkpoint, weights_of
+from ppfsl.backbones.weights import weights_of
+from ppfsl.training.checkpoint import Checkpoint, save_checkpoint
 
 SCRIPT = Path(__file__).parents[2] / "examples" / "rejection.py"
 

@@ -9,12 +9,12 @@ import paddle
 import pytest
 
 from ppfsl.backbones.embedder import Architecture, Embedder, build_embedder
+from ppfsl.backbones.weights import weights_of
 from ppfsl.data.augmentation import center_crop
 from ppfsl.distances import normalized
 from ppfsl.inference import engine, saved
 from ppfsl.inference.engine import embed, to_pixels
 from ppfsl.randomness import generator
-from ppfsl.training.checkpoint import weights_of
 
 ARCHITECTURES = [
     Architecture("conv4", 28, 1, None, "unit", (("width", 8),)),

@@ -11,6 +11,7 @@ import paddle
 import pytest
 
 from ppfsl.backbones.embedder import Architecture, Embedder, build_embedder
+from ppfsl.backbones.weights import weights_of
 from ppfsl.config import ClassMeanConfig, FinetuneConfig
 from ppfsl.data.episodes import EpisodeSampler
 from ppfsl.evaluation import evaluate
@@ -20,7 +21,6 @@ from ppfsl.methods.build import build_method
 from ppfsl.methods.class_mean import ClassMean, class_means
 from ppfsl.methods.finetune import Finetune, FinetuneAll
 from ppfsl.randomness import generator
-from ppfsl.training.checkpoint import weights_of
 
 WAY, SHOT, QUERY, DIM = 3, 2, 4, 5
 LABELS = np.repeat(np.arange(WAY), SHOT)

@@ -11,13 +11,14 @@ import paddle.nn.functional as F
 import pytest
 
 from ppfsl.backbones.embedder import Architecture
+from ppfsl.backbones.weights import weights_of
 from ppfsl.methods import lstm_meta_learner
 from ppfsl.methods.coordinate_lstm import preprocessed
 from ppfsl.methods.layers import build_layer, describe
 from ppfsl.methods.lstm_meta_learner import LstmMetaLearner, LstmTaskHead
 from ppfsl.methods.task_network import copies, query_logits
 from ppfsl.randomness import generator
-from ppfsl.training.checkpoint import Checkpoint, load_checkpoint, method_layer, save_checkpoint, weights_of
+from ppfsl.training.checkpoint import Checkpoint, load_checkpoint, method_layer, save_checkpoint
 
 MODES = ("transductive", "support_statistics", "running")
 GATES = {

@@ -10,10 +10,11 @@ import paddle
 import pytest
 
 from ppfsl.backbones.embedder import Architecture
+from ppfsl.backbones.weights import weights_of
 from ppfsl.methods.layers import describe
 from ppfsl.methods.task_network import copies
 from ppfsl.randomness import generator
-from ppfsl.training.checkpoint import Checkpoint, load_checkpoint, method_layer, save_checkpoint, weights_of
+from ppfsl.training.checkpoint import Checkpoint, load_checkpoint, method_layer, save_checkpoint
 
 MODES = ("transductive", "support_statistics", "running")
 

@@ -10,8 +10,9 @@ import pytest
 from PIL import Image
 
 from ppfsl.backbones.embedder import Architecture, build_embedder
+from ppfsl.backbones.weights import weights_of
 from ppfsl.classifier.model import load_classifier
-from ppfsl.training.checkpoint import Checkpoint, save_checkpoint, weights_of
+from ppfsl.training.checkpoint import Checkpoint, save_checkpoint
 from tests.tools.calling import start, tool
 
 OPTIONS = ("backbone.name=conv4", "backbone.width=4", "data.image_size=16", "device=cpu")

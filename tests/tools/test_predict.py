@@ -16,10 +16,11 @@ import pytest
 from PIL import Image
 
 from ppfsl.backbones.embedder import Architecture, build_embedder
+from ppfsl.backbones.weights import weights_of
 from ppfsl.classifier.build import build_classifier
 from ppfsl.classifier.model import save_classifier
 from ppfsl.config_file import parse_config
-from ppfsl.training.checkpoint import Checkpoint, save_checkpoint, weights_of
+from ppfsl.training.checkpoint import Checkpoint, save_checkpoint
 from tests.tools.calling import TOOLS, start, tool
 
 

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from ppfsl.backbones.embedder import Architecture, build_embedder
-from ppfsl.training.checkpoint import Checkpoint, save_checkpoint, weights_of
+from ppfsl.backbones.weights import weights_of
+from ppfsl.training.checkpoint import Checkpoint, save_checkpoint
 from tests.tools.calling import TOOLS, tool
 
 pytest.importorskip("uvicorn", reason="needs requirements-serve.txt", exc_type=ImportError)

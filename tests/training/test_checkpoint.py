@@ -11,17 +11,11 @@ from safetensors import safe_open
 from safetensors.numpy import save_file
 
 from ppfsl.backbones.embedder import Architecture, build_embedder
+from ppfsl.backbones.weights import weights_of
 from ppfsl.errors import UserError
 from ppfsl.methods.layers import build_layer, describe
 from ppfsl.randomness import generator
-from ppfsl.training.checkpoint import (
-    Checkpoint,
-    load_checkpoint,
-    load_embedder,
-    method_layer,
-    save_checkpoint,
-    weights_of,
-)
+from ppfsl.training.checkpoint import Checkpoint, load_checkpoint, load_embedder, method_layer, save_checkpoint
 from ppfsl.version import __version__
 
 ARCHITECTURE = Architecture("conv4", 16, 1, 6, "unit", (("width", 4),))

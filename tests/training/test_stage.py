@@ -8,7 +8,7 @@ import paddle
 import pytest
 
 from ppfsl.backbones.embedder import Architecture, Embedder, build_embedder
-from ppfsl.backbones.weights import load_strictly
+from ppfsl.backbones.weights import load_strictly, weights_of
 from ppfsl.config import AugmentationConfig, StageConfig, ValidationConfig
 from ppfsl.config.objectives import augments_tasks
 from ppfsl.data.augmentation import augment, change_classes
@@ -16,7 +16,6 @@ from ppfsl.data.table import ImageTable
 from ppfsl.errors import UserError
 from ppfsl.methods.task_network import copies
 from ppfsl.randomness import generator
-from ppfsl.training.checkpoint import weights_of
 from ppfsl.training.objectives.base import batch_classes
 from ppfsl.training.stage import NonFiniteLossError, Stage, Step, base_labels
 from ppfsl.training.validation import Validation

@@ -7,6 +7,7 @@ import paddle
 import pytest
 
 from ppfsl.backbones.embedder import Architecture, Embedder, build_embedder
+from ppfsl.backbones.weights import weights_of
 from ppfsl.config import AnilConfig, MamlConfig, RelationConfig, SiameseConfig, ValidationConfig
 from ppfsl.data.episodes import EpisodeSampler
 from ppfsl.data.table import ImageTable
@@ -16,7 +17,6 @@ from ppfsl.methods.base import Learner, Support
 from ppfsl.methods.build import build_learner, build_siamese, build_task_learner
 from ppfsl.methods.prototypical import Prototypical
 from ppfsl.randomness import generator
-from ppfsl.training.checkpoint import weights_of
 from ppfsl.training.validation import Validation
 
 LAYOUT: dict[str, int] = {"way": 3, "shot": 2, "query": 3, "episodes": 8}
