@@ -3,18 +3,14 @@
 import base64
 import functools
 from collections.abc import Sequence
-from importlib import resources
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ppfsl.classifier.model import Classifier
 from ppfsl.classifier.predict import Answer, Unreadable
 from ppfsl.data.decode import jpeg_of
 from ppfsl.files import write_text
-from ppfsl.reporting.wording import printable
-
-if TYPE_CHECKING:
-    from jinja2 import Template
+from ppfsl.reporting.page import template
 
 NEAREST = 3  # support pictures beside each answer
 MOST = 1000  # answers on a page
@@ -36,7 +32,7 @@ def write_gallery(answers: Sequence[Answer | Unreadable], classifier: Classifier
     doubtful = sum(answer.unlike for answer in known)
     summary = f"{len(known)} of {len(answers)} picture{'s' * (len(answers) != 1)} labelled"
     support = functools.cache(lambda place: _uri(jpeg_of(classifier.thumbnails[place])))
-    page = _template().render(
+    page = template("ppfsl.classifier", "gallery.html").render(
         title=f"{len(answers)} picture{'s' * (len(answers) != 1)}, {len(classifier.class_names)} classes",
         summary=summary + (f", {doubtful} of them marked “none of these?”." if doubtful else "."),
         way=len(classifier.class_names),
@@ -71,14 +67,3 @@ def _shown(answer: Answer | Unreadable, support: Any) -> dict[str, Any]:
 
 def _uri(jpeg: bytes) -> str:
     return "data:image/jpeg;base64," + base64.b64encode(jpeg).decode()
-
-
-@functools.cache
-def _template() -> "Template":
-    from jinja2 import Environment, StrictUndefined
-
-    text = resources.files("ppfsl.classifier").joinpath("gallery.html").read_text(encoding="utf-8")
-    environment = Environment(
-        autoescape=True, undefined=StrictUndefined, finalize=printable, trim_blocks=True, lstrip_blocks=True
-    )
-    return environment.from_string(text)

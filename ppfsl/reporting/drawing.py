@@ -83,8 +83,17 @@ def to_png(figure: Any, dpi: int = 110) -> bytes:
     """A figure as a PNG file on white; `dpi` is in pixels per inch."""
     stream = io.BytesIO()
     with style():
+        _lay_out(figure)
         figure.savefig(stream, format="png", dpi=dpi, facecolor="white")
     return stream.getvalue()
+
+
+def _lay_out(figure: Any) -> None:
+    """Place a figure's parts for good: `savefig` would draw it once more, each time, to do so."""
+    engine = figure.get_layout_engine()
+    if engine is not None:
+        engine.execute(figure)
+        figure.set_layout_engine("none")
 
 
 def to_inline_svg(figure: Any, title: str) -> str:
@@ -96,6 +105,7 @@ def to_inline_svg(figure: Any, title: str) -> str:
     """
     stream = io.BytesIO()
     with style():
+        _lay_out(figure)
         figure.savefig(stream, format="svg", transparent=True)
     root = ElementTree.fromstring(stream.getvalue())
     for element in root.iter():

@@ -1,5 +1,6 @@
 """A run's embeddings on real images: pairs and triplets with their scores, one episode, the ROC curve."""
 
+import functools
 from collections.abc import Iterator
 from typing import Any
 
@@ -9,7 +10,8 @@ from ppfsl.config import ClassMeanConfig, Config
 from ppfsl.data.decode import thumbnails_of
 from ppfsl.data.episodes import Episode, group_by_class
 from ppfsl.errors import UserError
-from ppfsl.evaluation import answers, scores
+from ppfsl.evaluation import scores
+from ppfsl.methods.base import Method
 from ppfsl.methods.build import build_method
 from ppfsl.methods.similarity import Similarity
 from ppfsl.randomness import generator
@@ -41,8 +43,18 @@ def examples(config: Config, data: Data, subject: Subject, result: dict[str, Any
         result: what is in result.json.
         episode: the one to draw.
     """
+    trained, adaptations = subject.trained, (*config.adaptations, ClassMeanConfig(name="class_mean"))
+    methods = [build_method(adaptation, trained.embedder, config.seed, trained.layer) for adaptation in adaptations]
+
+    @functools.cache  # both pictures of the episode are mostly of one method
+    def logits(place: int) -> np.ndarray:
+        return scores(methods[place], gather_for(methods[place], data, subject), [episode])[0]
+
+    drawn = next(place for place, method in enumerate(methods) if method.inputs != "image")
     found = [*_verification(result), *_pairs(data, subject, result), *_triplets(data, subject)]
-    return [*found, *_episode(config, data, subject, episode), *_mistakes(config, data, subject, episode)]
+    if len(episode.classes) <= _MOST_WAY:
+        found.append(_episode(data, subject, episode, methods[drawn], logits(drawn)))
+    return [*found, *_mistakes(data, subject, episode, methods[0], logits(0))]
 
 
 def _verification(result: dict[str, Any]) -> Iterator[Picture]:
@@ -100,36 +112,27 @@ def _triplets(data: Data, subject: Subject) -> Iterator[Picture]:
     yield Picture(TRIPLETS, text, figure)
 
 
-def _episode(config: Config, data: Data, subject: Subject, episode: Episode) -> Iterator[Picture]:
-    """The vectors of one episode in the plane, with the answers of the first method that works on vectors."""
+def _episode(data: Data, subject: Subject, episode: Episode, method: Method, logits: np.ndarray) -> Picture:
+    """The vectors of one episode in the plane, with the answers of a method that works on vectors."""
     way, shot = episode.support.shape
-    if way > _MOST_WAY:
-        return
-    adaptations = (*config.adaptations, ClassMeanConfig(name="class_mean"))
-    methods = (build_method(a, subject.trained.embedder, config.seed, subject.trained.layer) for a in adaptations)
-    method = next(method for method in methods if method.inputs != "image")
     gather = gather_for(method, data, subject)
     support, query = gather(episode.support), gather(episode.query)
     vectors = np.concatenate([support.mean(1), support.reshape(way * shot, -1), query.reshape(-1, query.shape[-1])])
     sizes = {"prototype": 1, "support": shot, "query": episode.query.shape[1]}
     labels = np.concatenate([np.repeat(np.arange(way), size) for size in sizes.values()])
     roles = np.repeat(list(sizes), [way * size for size in sizes.values()])
-    found = answers(method, gather, [episode])[0]
     names = [data.table.class_names[int(label)] for label in episode.classes]
-    figure = episode_map(episode_points(vectors), labels, roles, found, names)
+    figure = episode_map(episode_points(vectors), labels, roles, logits.argmax(-1), names)
     text = (
         f"The run's support set and its queries, {way}-way {shot}-shot, with the answers of {method.name}, in the two "
         "directions of greatest variance; a prototype is the mean of its class's shots."
     )
-    yield Picture(EPISODE, text, figure)
+    return Picture(EPISODE, text, figure)
 
 
-def _mistakes(config: Config, data: Data, subject: Subject, episode: Episode) -> Iterator[Picture]:
-    """What the first adaptation got wrong and was surest of."""
-    trained = subject.trained
-    method = build_method(config.adaptations[0], trained.embedder, config.seed, trained.layer)
+def _mistakes(data: Data, subject: Subject, episode: Episode, method: Method, logits: np.ndarray) -> Iterator[Picture]:
+    """What a method got wrong and was surest of."""
     truth, labels = (np.repeat(np.arange(len(part)), part.shape[1]) for part in (episode.query, episode.support))
-    (logits,) = scores(method, gather_for(method, data, subject), [episode])
     gather = gather_vectors(data, subject.embeddings)
     query, support = gather(episode.query.ravel()), gather(episode.support.ravel())
     found = most_confident(logits, truth, query, support, _MISTAKES, min(_NEAREST, len(labels)))

@@ -1,11 +1,9 @@
 """The report of a run: one HTML file that needs nothing else, neither network nor scripts."""
 
 import base64
-import functools
 import io
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,11 +14,11 @@ from ppfsl.files import read_json, write_text
 from ppfsl.reporting import plots, wording
 from ppfsl.reporting.drawing import to_inline_svg
 from ppfsl.reporting.metrics import read_metrics
+from ppfsl.reporting.page import template
 from ppfsl.reporting.statistics import wilson_interval
 from ppfsl.reporting.wording import Evaluation
 
 if TYPE_CHECKING:
-    from jinja2 import Template
     from markupsafe import Markup
 
 FILE_NAME = "report.html"
@@ -74,7 +72,7 @@ def write_report(
     result = read_json(run / "result.json")
     evaluations = [{**e, "number": n, "chance": _chance(e)} for n, e in enumerate(result["evaluations"], 1)]
     config, support = run / "config.yaml", run / "support_set.json"
-    page = _template().render(
+    page = template("ppfsl.reporting", "report.html").render(
         name=result["name"],
         summary=_summary(result),
         tiles=_tiles(evaluations),
@@ -93,21 +91,6 @@ def write_report(
     )
     write_text(run / FILE_NAME, page)
     return run / FILE_NAME
-
-
-@functools.cache
-def _template() -> "Template":
-    from jinja2 import Environment, StrictUndefined
-    from markupsafe import Markup
-
-    def cleaned(value: object) -> object:
-        return value if isinstance(value, Markup) else wording.printable(value)
-
-    text = resources.files("ppfsl.reporting").joinpath("report.html").read_text(encoding="utf-8")
-    environment = Environment(
-        autoescape=True, undefined=StrictUndefined, finalize=cleaned, trim_blocks=True, lstrip_blocks=True
-    )
-    return environment.from_string(text)
 
 
 def _main_evaluation(evaluations: Sequence[Evaluation]) -> Evaluation:
