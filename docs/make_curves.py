@@ -9,7 +9,6 @@ those of results/flowers102/*/result.json and validation.json; docs/results.md s
 import io
 import json
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -32,12 +31,18 @@ def evaluations(row: str) -> list[dict[str, Any]]:
     return [entry for entry in result["evaluations"] if not entry["support_set"]]
 
 
-def curves(axes: Any, along: str, wanted: Callable[[dict[str, Any]], bool]) -> None:
-    """A line per embedder and adaptation, with 95 % intervals."""
+def curves(axes: Any, along: str, **fixed: int) -> None:
+    """A line per embedder and adaptation, with 95 % intervals.
+
+    Args:
+        axes: to draw on.
+        along: "shot" or "way".
+        fixed: what the evaluations drawn have in common, such as way=5.
+    """
     first = evaluations(f"{along}s_finetuned")
     names = list(dict.fromkeys(entry["adaptation"] for entry in first))
     for (row, embedder), line in zip(EMBEDDERS.items(), ("-", "--"), strict=True):
-        rows = [entry for entry in evaluations(f"{along}s_{row}") if wanted(entry)]
+        rows = [entry for entry in evaluations(f"{along}s_{row}") if fixed.items() <= entry.items()]
         for name in dict.fromkeys(entry["adaptation"] for entry in rows):
             own = sorted((entry for entry in rows if entry["adaptation"] == name), key=lambda entry: entry[along])
             place = names.index(name)
@@ -52,7 +57,7 @@ def curves(axes: Any, along: str, wanted: Callable[[dict[str, Any]], bool]) -> N
                 linestyle=line,
                 label=f"{name.replace('_', ' ')}, {embedder}",
             )
-    ticks = sorted({entry[along] for entry in first if wanted(entry)})
+    ticks = sorted({entry[along] for entry in first if fixed.items() <= entry.items()})
     axes.set_xscale("log")
     axes.set_xticks(ticks, [str(tick) for tick in ticks])
     axes.minorticks_off()
@@ -64,7 +69,7 @@ def against_shots() -> Figure:
     """5-way accuracy against the number of shots."""
     figure = Figure(figsize=(6.6, 4.2))
     axes = figure.subplots()
-    curves(axes, "shot", lambda entry: entry["way"] == 5)
+    curves(axes, "shot", way=5)
     axes.set_xlabel("shots: labelled pictures a class (5-way)")
     axes.set_ylabel("accuracy on novel classes, %")
     axes.legend(fontsize=7, loc="lower right")
@@ -76,7 +81,7 @@ def against_ways() -> Figure:
     """1-shot and 5-shot accuracy against the number of classes."""
     figure = Figure(figsize=(8.4, 4.0))
     for axes, shot in zip(figure.subplots(1, 2, sharey=True), (1, 5), strict=True):
-        curves(axes, "way", lambda entry, shot=shot: entry["shot"] == shot)  # type: ignore[misc]
+        curves(axes, "way", shot=shot)
         axes.set_title(f"{shot} shot{'s' if shot > 1 else ''}")
         axes.set_xlabel("ways: classes to tell apart")
     figure.axes[0].set_ylabel("accuracy on novel classes, %")

@@ -72,7 +72,7 @@ def visualdl(browser: Any, _: Path) -> None:
             page = browser.new_page(viewport={"width": 1280, "height": 900})
             page.goto(f"{address}/app/{place}")
             page.wait_for_timeout(8000)  # its charts draw themselves in
-            for _ in range(8):
+            for _attempt in range(8):
                 seen = page.inner_text("body")
                 if "Parsing data" not in seen and "No visualized data" not in seen:
                     break

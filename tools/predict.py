@@ -54,7 +54,7 @@ def main() -> None:
     choose_device(arguments.device)
     classifier = load_classifier(arguments.model)
     nearest = arguments.nearest or (NEAREST if arguments.html else 0)
-    labeller = Labeller(classifier, nearest, thumbnails=arguments.html is not None)
+    labeller = Labeller(classifier, nearest, thumbnails=arguments.html is not None, pictures=len(files))
     answers = print_answers(labeller.label(files), arguments.form)
     if arguments.html:
         write_gallery(answers, classifier, arguments.html)

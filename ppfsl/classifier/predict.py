@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ppfsl.backbones.embedder import Architecture
 from ppfsl.classifier.model import THUMBNAIL, Classifier
 from ppfsl.data.augmentation import center_crop
 from ppfsl.data.decode import jpeg_of, read_square, thumbnails_of
@@ -52,18 +53,53 @@ class Unreadable:
     reason: str
 
 
+@dataclass(frozen=True)
+class Embedded:
+    """A picture that was read: uint8 [S, S, C], and its embedding, float32 [D]."""
+
+    square: np.ndarray
+    embedding: np.ndarray
+
+
+def embed_pictures(
+    pictures: Sequence[tuple[str, Path | bytes]], resize: int, architecture: Architecture, run: Run
+) -> list[Embedded | Unreadable]:
+    """Read pictures and embed those that can be read, all at once.
+
+    Args:
+        pictures: (name, file or content).
+        resize: pixels of the shorter side.
+        architecture: of the embedder.
+        run: the embedder as a function of pixels.
+    """
+    read: list[np.ndarray | Unreadable] = []
+    for name, file in pictures:
+        try:
+            read.append(read_square(file, resize, architecture.channels))
+        except ValueError as error:
+            read.append(Unreadable(name, str(error)))
+    squares = [one for one in read if not isinstance(one, Unreadable)]
+    embeddings: Iterator[np.ndarray] = iter(())
+    if squares:
+        embeddings = iter(run(to_pixels(center_crop(np.stack(squares), architecture.image_size))))
+    return [one if isinstance(one, Unreadable) else Embedded(one, next(embeddings)) for one in read]
+
+
 class Labeller:
-    """A classifier ready to be asked: its embedder is exported once.
+    """A classifier ready to be asked: its embedder is exported once, unless it is for a few pictures.
 
     Args:
         classifier: the classifier.
         nearest: how many support pictures each answer names.
         thumbnails: whether answers have one.
+        pictures: how many it will be asked about; None: who knows.
     """
 
-    def __init__(self, classifier: Classifier, nearest: int = 1, thumbnails: bool = False) -> None:
+    def __init__(
+        self, classifier: Classifier, nearest: int = 1, thumbnails: bool = False, pictures: int | None = None
+    ) -> None:
         self.classifier, self._nearest, self._thumbnails = classifier, nearest, thumbnails
-        self._run: Run = predictor(classifier.embedder)
+        self._run: Run = predictor(classifier.embedder, pictures)
 
     def label(self, files: Sequence[Path]) -> Iterator[Answer | Unreadable]:
         """One answer per file, in order, a batch at a time; a picture that cannot be read does not stop the rest."""
@@ -72,34 +108,23 @@ class Labeller:
 
     def label_batch(self, pictures: Sequence[tuple[str, Path | bytes]]) -> list[Answer | Unreadable]:
         """The same for (name, file or content) of pictures that are held in memory at once."""
-        architecture = self.classifier.embedder.architecture
-        squares: dict[int, np.ndarray] = {}
-        reasons: dict[int, str] = {}
-        for place, (_, file) in enumerate(pictures):
-            try:
-                squares[place] = read_square(file, self.classifier.resize, architecture.channels)
-            except ValueError as error:
-                reasons[place] = str(error)
-        embeddings: dict[int, np.ndarray] = {}
-        if squares:
-            images = center_crop(np.stack(list(squares.values())), architecture.image_size)
-            embeddings = dict(zip(squares, self._run(to_pixels(images)), strict=True))
+        classifier = self.classifier
+        found = embed_pictures(pictures, classifier.resize, classifier.embedder.architecture, self._run)
         return [
-            self._answer(name, embeddings[place], squares[place])
-            if place in embeddings
-            else Unreadable(name, reasons[place])
-            for place, (name, _) in enumerate(pictures)
+            one if isinstance(one, Unreadable) else self._answer(name, one.embedding, one.square)
+            for (name, _), one in zip(pictures, found, strict=True)
         ]
 
     def _answer(self, name: str, embedding: np.ndarray, square: np.ndarray) -> Answer | Unreadable:
+        from scipy.special import softmax  # takes a tenth of a second
+
         classifier = self.classifier
         names = classifier.class_names
         with np.errstate(all="ignore"):  # of numbers that are then refused
             logits = classifier.logits(embedding).astype(np.float64)
         if not np.isfinite(logits).all():
             return Unreadable(name, "the classifier's numbers for it are not finite; build the classifier again")
-        shares = np.exp(logits - logits.max())
-        shares /= shares.sum()
+        shares = softmax(logits)
         order = np.argsort(-shares, kind="stable")
         similarity = float((classifier.means @ embedding).max())
         cosines = classifier.embeddings @ embedding

@@ -10,12 +10,11 @@ import numpy as np
 
 from ppfsl.classifier.build import Built, Source, SupportSet, classifier_from
 from ppfsl.classifier.model import THUMBNAIL, classifier_file
-from ppfsl.classifier.predict import Answer, Labeller, Unreadable
+from ppfsl.classifier.predict import BATCH, Answer, Labeller, Unreadable, embed_pictures
 from ppfsl.config import ClassMeanConfig, FinetuneConfig
-from ppfsl.data.augmentation import center_crop
-from ppfsl.data.decode import jpeg_of, read_square, thumbnails_of
+from ppfsl.data.decode import jpeg_of, thumbnails_of
 from ppfsl.errors import UserError
-from ppfsl.inference.engine import predictor, to_pixels
+from ppfsl.inference.engine import predictor
 
 LONGEST_NAME = 100  # characters
 
@@ -150,15 +149,16 @@ class Sessions:
             held = sum(len(session.pictures) for session in self._sessions.values())
         if held + len(files) > self.limits.pictures:
             raise LimitError("there are too many pictures of all visitors at the moment; come back later")
-        architecture = self._source.embedder.architecture
         read: list[Picture | Unreadable] = []
-        for name, content in files:
-            try:
-                square = read_square(content, self._source.resize, architecture.channels)[None]
-                (embedding,) = self._embed(to_pixels(center_crop(square, architecture.image_size)))
-                read.append(Picture(name, label, embedding, thumbnails_of(square, THUMBNAIL)[0]))
-            except ValueError as error:
-                read.append(Unreadable(name, str(error)))
+        for start in range(0, len(files), BATCH):
+            batch = files[start : start + BATCH]
+            found = embed_pictures(batch, self._source.resize, self._source.embedder.architecture, self._embed)
+            read += [
+                one
+                if isinstance(one, Unreadable)
+                else Picture(name, label, one.embedding, thumbnails_of(one.square[None], THUMBNAIL)[0])
+                for (name, _), one in zip(batch, found, strict=True)
+            ]
         with session.lock:
             of_class = sum(picture.label == label for picture in session.pictures.values())
             if not of_class and len(session.labels()) >= self.limits.classes:
