@@ -114,6 +114,10 @@ def changed_normalization(embedder: Embedder, table: ImageTable) -> tuple[Embedd
     return build_embedder(dataclasses.replace(SMALL, normalization="unit"), 0), table, ROWS
 
 
+def with_mirror_images(embedder: Embedder, table: ImageTable) -> tuple[Embedder, ImageTable, np.ndarray]:
+    return build_embedder(dataclasses.replace(SMALL, mirror=True), 0), table, ROWS
+
+
 def changed_images(embedder: Embedder, table: ImageTable) -> tuple[Embedder, ImageTable, np.ndarray]:
     return embedder, dataclasses.replace(table, images=255 - table.images, hash="1" * 64), ROWS
 
@@ -123,7 +127,8 @@ def changed_rows(embedder: Embedder, table: ImageTable) -> tuple[Embedder, Image
 
 
 @pytest.mark.parametrize(
-    "change", [changed_weight, changed_statistics, changed_normalization, changed_images, changed_rows]
+    "change",
+    [changed_weight, changed_statistics, changed_normalization, with_mirror_images, changed_images, changed_rows],
 )
 def test_nothing_stale_is_read(change: Any, cache: EmbeddingCache, table: ImageTable, computed: list[int]) -> None:
     before = np.array(cache.features(build_embedder(SMALL, 0), table, ROWS))

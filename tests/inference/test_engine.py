@@ -227,6 +227,15 @@ def test_onednn_runs_it_with_the_threads_of_the_run(monkeypatch: pytest.MonkeyPa
     assert found == [(True, 3)]
 
 
+@pytest.mark.parametrize(("asked", "exported"), [(engine.FEW, 0), (engine.FEW + 1, 1), (None, 1)])
+def test_nothing_is_exported_for_a_few_images(asked: int | None, exported: int, exports: list[Any]) -> None:
+    embedder, images = trained(SMALL), pictures(3, 16)
+    embedder.train()
+    run = engine.predictor(embedder, asked)
+    close(run(engine.to_pixels(images)), eager(embedder, images))
+    assert len(exports) == exported
+
+
 def test_few_exported_networks_are_kept(exports: list[Any]) -> None:
     embedder, images = trained(SMALL), pictures(3, 20)
     assert embedder.projection is not None

@@ -161,6 +161,16 @@ def test_whitening_evens_out_what_varies_within_classes() -> None:
     np.testing.assert_allclose(whitening(vectors, labels, 1e8) * 1e4, np.eye(3), atol=1e-6)
 
 
+def test_whitening_of_directions_without_any_variance() -> None:
+    labels = np.repeat(np.arange(5), 40)
+    line = np.random.default_rng(0).standard_normal((200, 1)) @ np.ones((1, 8))
+    apart = line - np.stack([line[labels == k].mean(0) for k in range(5)])[labels]
+    assert np.linalg.eigvalsh(apart.T @ apart / 200).min() < 0  # rounding: they are 0
+    matrix = whitening(line, labels, 1e-18)
+    assert np.isfinite(matrix).all()
+    np.testing.assert_allclose((apart @ matrix).std(), apart.std() / np.sqrt(8), rtol=1e-6)
+
+
 def test_whitening_needs_images_that_differ() -> None:
     with pytest.raises(UserError, match="needs base classes whose images differ"):
         whitening(np.repeat(np.eye(3), 4, axis=0), np.repeat(np.arange(3), 4), 1.0)

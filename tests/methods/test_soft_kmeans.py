@@ -105,6 +105,14 @@ def test_balanced_weights_have_equal_sums() -> None:
     assert np.abs(plain.sum(1) - 10).max() > 3
 
 
+def test_the_lengths_of_queries_do_not_matter() -> None:
+    labels = np.repeat(np.arange(WAY), 2)
+    inputs, query = draw(EPISODES, 2 * WAY, DIM), draw(EPISODES, QUERIES, DIM, key="query")
+    lengths = generator(0, "lengths").uniform(0.2, 5, (EPISODES, QUERIES, 1))
+    found = logits(SoftKMeans(), inputs, labels, lengths * query)
+    np.testing.assert_allclose(found, logits(SoftKMeans(), inputs, labels, query), atol=1e-12)
+
+
 def test_an_episode_does_not_depend_on_the_others() -> None:
     labels = np.repeat(np.arange(WAY), 2)
     inputs, query = draw(EPISODES, 2 * WAY, DIM), draw(EPISODES, QUERIES, DIM, key="query")
