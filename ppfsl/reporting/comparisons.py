@@ -23,8 +23,9 @@ def comparison_section(comparison: Comparison, rows: Sequence[Row], phrases: Phr
     if comparison.remark:
         parts.append(comparison.remark.strip() + "\n")
     for kind in ("inductive", "transductive"):
-        if table := list(_accuracies(rows, reference, kind, phrases)):
-            parts += [f"**{phrases.value(kind)}**\n", "\n".join(table) + "\n"]
+        if ways := _ways(rows, kind):
+            tables = ("\n".join(_accuracies(rows, reference, kind, way, phrases)) + "\n" for way in ways)
+            parts += [f"**{phrases.value(kind)}**\n", *tables]
     if table := list(_verifications(rows, phrases)):
         parts += [f"{phrases.pairs}\n", "\n".join(table) + "\n"]
     commands = [phrases.command.format(title=about.title, command=about.command) for about, *_ in rows]
@@ -32,18 +33,23 @@ def comparison_section(comparison: Comparison, rows: Sequence[Row], phrases: Phr
     return "\n".join(parts)
 
 
-def _accuracies(rows: Sequence[Row], reference: dict[str, Any], kind: str, phrases: Phrases) -> Iterator[str]:
-    """A line per run and adaptation, a group of columns per task."""
-    episodic = [(row, e) for row in rows for e in row[1]["evaluations"] if _counts(e) and wording.kind(e) == kind]
-    tasks = sorted({(e["way"], e["shot"]) for _, e in episodic})
-    if not tasks:
-        return
+def _shown(result: dict[str, Any], kind: str) -> list[Evaluation]:
+    return [e for e in result["evaluations"] if _counts(e) and wording.kind(e) == kind]
+
+
+def _ways(rows: Sequence[Row], kind: str) -> list[int]:
+    return sorted({e["way"] for _, result, _ in rows for e in _shown(result, kind)})
+
+
+def _accuracies(rows: Sequence[Row], reference: dict[str, Any], kind: str, way: int, phrases: Phrases) -> Iterator[str]:
+    """A line per run and adaptation, a group of columns per task of so many classes."""
+    tasks = sorted({(way, e["shot"]) for _, result, _ in rows for e in _shown(result, kind) if e["way"] == way})
     baseline = [e for e in reference["evaluations"] if _counts(e)]
     names = [f"{way}-way {shot}-shot" for way, shot in tasks]
     of_tasks = [column for name in names for column in (name, *phrases.task)]
     yield from wording.table_head((*phrases.methods, *of_tasks, phrases.minutes))
     for about, result, _ in rows:
-        mine = [e for e in result["evaluations"] if _counts(e) and wording.kind(e) == kind]
+        mine = [e for e in _shown(result, kind) if e["way"] == way]
         for adaptation in dict.fromkeys(e["adaptation"] for e in mine):
             cells = [
                 cell

@@ -32,6 +32,10 @@ class Phrases:
     """After an adaptation in an unusual mode of batch norm."""
     evaluations: tuple[str, ...]
     """Columns of a run's evaluations."""
+    spread: str
+    """Column of mean and standard deviation over runs with several seeds."""
+    seeds: str
+    """What that column is, below the table."""
     support_set: str
     classes: tuple[str, ...]
     """Columns of the fixed support set, class by class."""
@@ -82,6 +86,9 @@ says otherwise. Everything that was chosen was chosen on validation classes.
     then=", then ",
     batch_norm=" (batch norm: {mode})",
     evaluations=("way", "shot", "classes", "adaptation", "accuracy", "against", "episodes"),
+    spread="seeds: mean (sd)",
+    seeds="Seeds {seeds}: mean and standard deviation over runs that differ in `seed` alone, which draws the weights "
+    "that are new and the batches of training; all are evaluated on the same episodes.",
     support_set="One support set, {way}-way {shot}-shot, {adaptation}: {correct} / {total} right",
     classes=("label", "class", "correct / total", "accuracy"),
     methods=("method", "adaptation"),
@@ -116,6 +123,9 @@ CHINESE = Phrases(
     then="，然后 ",
     batch_norm="（批归一化：{mode}）",
     evaluations=("way", "shot", "类别", "adaptation", "准确率", "成对差异", "任务数"),
+    spread="各种子：平均（标准差）",
+    seeds="种子 {seeds}：只有 `seed` 不同的各次运行的平均值与标准差；"
+    "它决定新加权重的初值和训练的批次；所有运行在同样的任务上评估。",
     support_set="一个支持集，{way}-way {shot}-shot，{adaptation}：{correct} / {total} 正确",
     classes=("标签", "类别", "正确 / 总数", "准确率"),
     methods=("方法", "adaptation"),

@@ -49,6 +49,8 @@ class About(Prose):
     """Whether the class by class table of the fixed support set is shown."""
     comparison: str = ""
     """The comparison that the row belongs to, in place of a section of its own."""
+    repeats: str = ""
+    """The row, in the same folder, of which this is another run with another seed: it is shown there as spread."""
     reported: dict[str, float | str] = {}
     """Task, such as "5-way 1-shot" -> accuracy in per cent as its paper has it; shown in comparisons."""
 
@@ -77,7 +79,16 @@ def read_rows(results: Path) -> list[Row]:
     rows = [(_parse(About, folder / "about.yaml"), read_json(folder / "result.json"), folder) for folder in folders]
     if not rows:
         raise UserError(f"there is no result.json below {results}; copy the ones to show there, with an about.yaml")
+    for about, _, folder in rows:
+        if about.repeats and folder.parent / about.repeats not in folders:
+            raise UserError(f"{folder / 'about.yaml'}: there is no row {about.repeats} that it could repeat; mend it")
     return sorted(rows, key=lambda row: row[0].order)
+
+
+def repeats_of(folder: Path, rows: Sequence[Row]) -> list[dict[str, Any]]:
+    """The results of the runs that repeat a row with other seeds, by seed."""
+    found = [result for about, result, other in rows if other.parent / about.repeats == folder and about.repeats]
+    return sorted(found, key=lambda result: result["seed"])
 
 
 def read_comparisons(rows: Sequence[Row]) -> list[tuple[Comparison, list[Row]]]:

@@ -4,6 +4,7 @@ What the files are: `ppfsl.reporting.rows`. What the page says in each language:
 """
 
 import json
+import statistics
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from ppfsl.reporting import wording
 from ppfsl.reporting.comparisons import comparison_section
 from ppfsl.reporting.pairing import Evaluation, paired_difference, same_questions
 from ppfsl.reporting.phrases import CHINESE, ENGLISH, Phrases
-from ppfsl.reporting.rows import About, Comparison, Row, read_comparisons, read_rows
+from ppfsl.reporting.rows import About, Comparison, Row, read_comparisons, read_rows, repeats_of
 
 MOST_CLASSES = 200
 """Rows keep what was right class by class, and confusion matrices, of no more classes than this."""
@@ -53,9 +54,9 @@ def sections(
     """The page's sections in their order, in one language."""
     suffix = phrases.suffix
     found = [
-        (about.order, _section(about.translated(suffix), result, phrases))
-        for about, result, _ in rows
-        if not about.comparison
+        (about.order, _section(about.translated(suffix), result, repeats_of(folder, rows), phrases))
+        for about, result, folder in rows
+        if not (about.comparison or about.repeats)
     ]
     for comparison, members in comparisons:
         mine = [(about.translated(suffix), result, folder) for about, result, folder in members]
@@ -94,7 +95,7 @@ def _validations(metrics: Path) -> list[dict[str, Any]]:
     return [{key: row[key] for key in ("epoch", "name", "value")} for row in rows if row["split"] == "validation"]
 
 
-def _section(about: About, result: dict[str, Any], phrases: Phrases) -> str:
+def _section(about: About, result: dict[str, Any], repeats: Sequence[dict[str, Any]], phrases: Phrases) -> str:
     run = phrases.run.format(
         stages=phrases.then.join(result["stages"]) or phrases.no_training,
         seed=result["seed"],
@@ -112,20 +113,40 @@ def _section(about: About, result: dict[str, Any], phrases: Phrases) -> str:
     episodic = [row for row in result["evaluations"] if not row["support_set"]]
     for kind, rows in wording.by_kind(episodic):
         parts.append(f"**{phrases.value(kind)}**\n")
-        parts.append("\n".join(_table(rows, episodic, phrases)) + "\n")
+        parts.append("\n".join(_table(rows, episodic, repeats, phrases)) + "\n")
+    if repeats:
+        seeds = phrases.comma.join(str(run["seed"]) for run in (result, *repeats))
+        parts.append(f"{phrases.seeds.format(seeds=seeds)}\n")
     if about.support_set:
         parts += [_per_class(row, phrases) for row in result["evaluations"] if row["support_set"]]
     return "\n".join(parts)
 
 
-def _table(rows: Sequence[Evaluation], all_rows: Sequence[Evaluation], phrases: Phrases) -> Iterator[str]:
-    yield from wording.table_head(phrases.evaluations)
+def _table(
+    rows: Sequence[Evaluation], all_rows: Sequence[Evaluation], repeats: Sequence[dict[str, Any]], phrases: Phrases
+) -> Iterator[str]:
+    yield from wording.table_head(phrases.evaluations + ((phrases.spread,) if repeats else ()))
     for row in sorted(rows, key=lambda row: (row["way"], row["shot"])):
         first = next(other for other in all_rows if same_questions(other, row))
         yield (
             f"| {row['way']} | {row['shot']} | {phrases.value(row['part'])} | {wording.adaptation(row, phrases)} "
             f"| {100 * row['accuracy']:.2f} ± {100 * row['ci95']:.2f} | {_against(row, first)} | {row['episodes']} |"
+            + (f" {_spread(row, repeats)} |" if repeats else "")
         )
+
+
+def _spread(row: Evaluation, repeats: Sequence[dict[str, Any]]) -> str:
+    """Mean and standard deviation of a row's accuracy over the seeds, in per cent; empty where a run lacks it."""
+    found = [
+        other
+        for run in repeats
+        for other in run["evaluations"]
+        if same_questions(other, row) and all(other[key] == row[key] for key in ("adaptation", "support_set"))
+    ]
+    if len(found) < len(repeats):
+        return ""
+    accuracies = [100 * evaluation["accuracy"] for evaluation in (row, *found)]
+    return f"{statistics.mean(accuracies):.2f} ({statistics.stdev(accuracies):.2f})"
 
 
 def _against(row: Evaluation, first: Evaluation) -> str:

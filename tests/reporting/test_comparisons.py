@@ -51,6 +51,21 @@ def test_a_line_per_run_and_adaptation_with_paired_differences_and_reported_figu
     assert header.count("|") == lines[lines.index(header) + 1].count("|") == lines[lines.index(header) + 2].count("|")
 
 
+def test_every_way_has_a_table_of_its_own(tmp_path: Path) -> None:
+    many = {"way": 20}
+    save(tmp_path / "results", "first", 1, evaluation("a", [8, 6]), evaluation("a", [16, 12], **many))
+    save(tmp_path / "results", "second", 2, evaluation("b", [9, 8]), about='reported: {"20-way 1-shot": 97}\n')
+    save(tmp_path / "results", "third", 3, evaluation("c", [16, 16], **many), about='reported: {"20-way 1-shot": 98}\n')
+    lines = page(tmp_path).splitlines()
+    heads = [line for line in lines if line.startswith("| method")]
+    assert ["5-way 1-shot" in line for line in heads] == [True, False]
+    assert ["20-way 1-shot" in line for line in heads] == [False, True]
+    few, several = (lines[lines.index(head) + 2 : lines.index(head) + 4] for head in heads)
+    assert [line.split(" | ")[0] for line in few] == ["| First", "| Second"]
+    assert [line.split(" | ")[0] for line in several] == ["| First", "| Third"]
+    assert "| Third | c | 160.00 ± 0.00 | +5.00 ± 6.93 | 98.0 | 30 |" in several
+
+
 def test_rows_of_a_comparison_have_no_section_of_their_own(tmp_path: Path) -> None:
     save(tmp_path / "results", "first", 1, evaluation("a", [8, 6]))
     assert "## First" not in page(tmp_path)

@@ -54,6 +54,28 @@ def test_sections_in_order_with_their_figures(tmp_path: Path) -> None:
     assert "cross_entropy, then cosine; seed 3; PaddlePaddle 3.3.1; 3 minutes on 2 cores" in page
 
 
+def test_other_seeds_show_as_spread(tmp_path: Path) -> None:
+    rows = evaluation("class_mean", [8, 6]), evaluation("finetune", [9, 8])
+    save(tmp_path / "results" / "a", 1, "First", *rows)
+    for number, correct in ((1, [6, 6]), (2, [10, 6])):
+        again = evaluation("class_mean", correct), evaluation("class_mean", [0, 0], shot=5)
+        save(tmp_path / "results" / f"a{number}", 2, "Once more", *again, extra="repeats: a\n")
+    save(tmp_path / "results" / "b", 3, "Second", evaluation("class_mean", [8, 6]))
+    assert make_tables(tmp_path / "results", tmp_path / "results.md") == 2
+    first, second = (tmp_path / "results.md").read_text().split("## Second")
+    assert "| episodes | seeds: mean (sd) |" in first and "Seeds 3, 3, 3:" in first
+    # 70, 60 and 80 %
+    assert "| 2 | 1 | novel | class_mean | 70.00 ± 13.86 |  | 2 | 70.00 (10.00) |" in first
+    assert "| 2 | 1 | novel | finetune | 85.00 ± 6.93 | +15.00 ± 6.93 | 2 |  |" in first
+    assert "Once more" not in first + second and "seeds" not in second.lower()
+
+
+def test_a_repetition_of_nothing_is_named(tmp_path: Path) -> None:
+    save(tmp_path / "results" / "a", 1, "First", evaluation("class_mean", [8, 6]), extra="repeats: b\n")
+    with pytest.raises(UserError, match=r"a/about\.yaml: there is no row b that it could repeat"):
+        make_tables(tmp_path / "results", tmp_path / "results.md")
+
+
 def test_transductive_rows_have_a_table_of_their_own(tmp_path: Path) -> None:
     rows = evaluation("class_mean", [8, 6]), evaluation("entropy", [9, 8], transductive=True)
     save(tmp_path / "results" / "a", 1, "First", *rows)
