@@ -34,7 +34,8 @@ from ppfsl.results import check_verification, episode_sampler, run_support_set, 
 from ppfsl.runtime import choose_device, peak_memory
 from ppfsl.subject import Data, Subject, Trained
 from ppfsl.training.checkpoint import Checkpoint, embedder_of, load_checkpoint, method_layer, save_checkpoint
-from ppfsl.training.pretrain import Job, check_job, pretrain
+from ppfsl.training.job import Job, check_job
+from ppfsl.training.pretrain import pretrain
 from ppfsl.training.validation import Validation
 from ppfsl.version import __version__
 
