@@ -42,11 +42,15 @@ def _ways(rows: Sequence[Row], kind: str) -> list[int]:
 
 
 def _accuracies(rows: Sequence[Row], reference: dict[str, Any], kind: str, way: int, phrases: Phrases) -> Iterator[str]:
-    """A line per run and adaptation, a group of columns per task of so many classes."""
+    """A line per run and adaptation, a group of columns per task of so many classes.
+
+    Figures of papers have columns where any are known.
+    """
     tasks = sorted({(way, e["shot"]) for _, result, _ in rows for e in _shown(result, kind) if e["way"] == way})
     baseline = [e for e in reference["evaluations"] if _counts(e)]
     names = [f"{way}-way {shot}-shot" for way, shot in tasks]
-    of_tasks = [column for name in names for column in (name, *phrases.task)]
+    reported = any(name in about.reported for about, *_ in rows for name in names)
+    of_tasks = [column for name in names for column in (name, *phrases.task[: 1 + reported])]
     yield from wording.table_head((*phrases.methods, *of_tasks, phrases.minutes))
     for about, result, _ in rows:
         mine = [e for e in _shown(result, kind) if e["way"] == way]
@@ -56,7 +60,7 @@ def _accuracies(rows: Sequence[Row], reference: dict[str, Any], kind: str, way: 
                 for task, name in zip(tasks, names, strict=True)
                 for cell in (
                     *_cells([e for e in mine if e["adaptation"] == adaptation], task, baseline),
-                    str(about.reported.get(name, "")),
+                    *([str(about.reported.get(name, ""))] if reported else []),
                 )
             ]
             said = wording.adaptation(next(e for e in mine if e["adaptation"] == adaptation), phrases)

@@ -51,6 +51,13 @@ def test_a_line_per_run_and_adaptation_with_paired_differences_and_reported_figu
     assert header.count("|") == lines[lines.index(header) + 1].count("|") == lines[lines.index(header) + 2].count("|")
 
 
+def test_without_figures_of_papers_there_are_no_columns_for_them(tmp_path: Path) -> None:
+    save(tmp_path / "results", "first", 1, evaluation("a", [8, 6]))
+    lines = page(tmp_path).splitlines()
+    assert "| method | adaptation | 5-way 1-shot | against | minutes |" in lines
+    assert "| First | a | 70.00 ± 13.86 |  | 10 |" in lines
+
+
 def test_every_way_has_a_table_of_its_own(tmp_path: Path) -> None:
     many = {"way": 20}
     save(tmp_path / "results", "first", 1, evaluation("a", [8, 6]), evaluation("a", [16, 12], **many))
@@ -72,7 +79,7 @@ def test_rows_of_a_comparison_have_no_section_of_their_own(tmp_path: Path) -> No
 
 
 def test_other_episodes_are_not_compared(tmp_path: Path) -> None:
-    save(tmp_path / "results", "first", 1, evaluation("a", [8, 6]))
+    save(tmp_path / "results", "first", 1, evaluation("a", [8, 6]), about='reported: {"5-way 1-shot": 98.8}\n')
     save(tmp_path / "results", "second", 2, evaluation("b", [9, 8], seed=1))
     assert "| Second | b | 85.00 ± 6.93 |  |  | 20 |" in page(tmp_path)
 
@@ -103,12 +110,12 @@ def test_a_missing_comparison_file_and_a_missing_reference_are_named(tmp_path: P
 def test_the_chinese_page_has_the_same_lines_under_chinese_words(tmp_path: Path) -> None:
     verification = {"similarity": "cosine similarity", "pairs": 400, "roc_auc": 0.98765, "equal_error_rate": 0.0512}
     verification |= {"accuracy": 0.9475, "ci95": 0.0219}
-    said = "title_zh: 其一\n"
+    said = 'title_zh: 其一\nreported: {"5-way 1-shot": 98.8}\n'
     save(tmp_path / "results", "first", 1, evaluation("a", [8, 6]), about=said, verification=verification)
     page(tmp_path, "order: 3\ntitle: Omniglot\ntitle_zh: 字符\nreference: first\nremark: Mind.\nremark_zh: 注意。\n")
     lines = (tmp_path / "results_zh.md").read_text(encoding="utf-8").splitlines()
     assert "## 字符" in lines and "注意。" in lines and "Mind." not in lines
     assert "| 方法 | adaptation | 5-way 1-shot | 成对差异 | 论文报告 | 分钟 |" in lines
-    assert "| 其一 | a | 70.00 ± 13.86 |  |  | 10 |" in lines
+    assert "| 其一 | a | 70.00 ± 13.86 |  | 98.8 | 10 |" in lines
     assert "| 其一 | 余弦相似度 | 400 | 0.9877 | 5.12 % | 94.75 ± 2.19 |" in lines
     assert "* 其一：`python tools/train.py -c configs/omniglot/first.yaml`" in lines
