@@ -10,6 +10,20 @@ from ppfsl.distances import squared_euclidean
 
 Mining = Literal["random", "batch_all", "batch_hard", "semi_hard"]
 
+_FEW = 64  # classes
+
+
+def log_softmax(logits: paddle.Tensor) -> paddle.Tensor:
+    """The logarithms of the softmax over the last axis: [..., K] -> [..., K].
+
+    Of many classes by other means than Paddle's operator, whose time on a CPU grows with the square of their number
+    (3.3.1: 370 ms for 256 x 4112, where this takes 6).
+    """
+    if logits.shape[-1] <= _FEW:
+        return F.log_softmax(logits, axis=-1)
+    shifted = logits - logits.detach().max(-1, keepdim=True)
+    return shifted - shifted.exp().sum(-1, keepdim=True).log()
+
 
 def cross_entropy(logits: paddle.Tensor, labels: paddle.Tensor, label_smoothing: float = 0.0) -> paddle.Tensor:
     """Mean softmax cross-entropy.
@@ -19,7 +33,7 @@ def cross_entropy(logits: paddle.Tensor, labels: paddle.Tensor, label_smoothing:
         labels: int64 [...], 0..K-1.
         label_smoothing: share of the target's mass that is spread evenly over all K classes (Szegedy et al. 2016).
     """
-    log_probabilities = F.log_softmax(logits, axis=-1)
+    log_probabilities = log_softmax(logits)
     right = paddle.take_along_axis(log_probabilities, labels.unsqueeze(-1), -1).squeeze(-1)
     loss = -right
     if label_smoothing:
@@ -29,7 +43,7 @@ def cross_entropy(logits: paddle.Tensor, labels: paddle.Tensor, label_smoothing:
 
 def entropy(logits: paddle.Tensor) -> paddle.Tensor:
     """Mean Shannon entropy of the softmax distributions, in nats: [..., K] -> scalar in 0..ln K."""
-    log_probabilities = F.log_softmax(logits, axis=-1)
+    log_probabilities = log_softmax(logits)
     return -(log_probabilities.exp() * log_probabilities).sum(-1).mean()
 
 

@@ -16,6 +16,7 @@ from ppfsl.losses import (
     cosine_pair_loss,
     cross_entropy,
     entropy,
+    log_softmax,
     squared_distances,
     triplet_loss,
 )
@@ -53,6 +54,23 @@ def check_gradient(function: Callable[[paddle.Tensor], paddle.Tensor], point: np
 
 
 # --- cross-entropy and entropy
+
+
+@pytest.mark.parametrize("classes", [2, 64, 65, 200])
+def test_log_softmax_matches_plain_numpy_for_few_and_many_classes(classes: int) -> None:
+    logits = draw(3, 2, classes, scale=5)
+    found = log_softmax(tensor(logits)).numpy()
+    expected = [[math.log(value) for value in softmax_of(row)] for row in logits.reshape(-1, classes)]
+    np.testing.assert_allclose(found.reshape(-1, classes), expected, atol=1e-12)
+    weights = tensor(draw(2, classes, key="weights"))
+    check_gradient(lambda x: (log_softmax(x) * weights).sum(), logits[0])
+
+
+def test_log_softmax_of_large_logits_of_many_classes_is_finite() -> None:
+    logits = np.zeros((1, classes := 100))
+    logits[0, 0] = 1e4
+    found = log_softmax(tensor(logits))
+    np.testing.assert_allclose(found.numpy(), -1e4 * (np.arange(classes) > 0)[None])
 
 
 @pytest.mark.parametrize("shape", [(7, 4), (3, 5, 4)])
