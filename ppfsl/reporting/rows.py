@@ -79,10 +79,29 @@ def read_rows(results: Path) -> list[Row]:
     rows = [(_parse(About, folder / "about.yaml"), read_json(folder / "result.json"), folder) for folder in folders]
     if not rows:
         raise UserError(f"there is no result.json below {results}; copy the ones to show there, with an about.yaml")
-    for about, _, folder in rows:
-        if about.repeats and folder.parent / about.repeats not in folders:
-            raise UserError(f"{folder / 'about.yaml'}: there is no row {about.repeats} that it could repeat; mend it")
+    _check_repeats(rows)
     return sorted(rows, key=lambda row: row[0].order)
+
+
+def _check_repeats(rows: Sequence[Row]) -> None:
+    """Raise where a repetition would be shown nowhere, or is none: its row has no section, or the same seed."""
+    seeds = {folder: {result["seed"]} for about, result, folder in rows if not (about.comparison or about.repeats)}
+    for about, result, folder in rows:
+        if not about.repeats:
+            continue
+        path, seen = folder / "about.yaml", seeds.get(folder.parent / about.repeats)
+        if seen is None:
+            raise UserError(
+                f"{path}: there is no row {about.repeats} that it could repeat, with a section of its own; mend it"
+            )
+        if about.comparison:
+            raise UserError(f"{path}: a row cannot both repeat {about.repeats} and be in a comparison; leave one out")
+        if result["seed"] in seen:
+            raise UserError(
+                f"{path}: {about.repeats} or another run that repeats it has the seed {result['seed']} already; "
+                "run it with another seed"
+            )
+        seen.add(result["seed"])
 
 
 def repeats_of(folder: Path, rows: Sequence[Row]) -> list[dict[str, Any]]:

@@ -25,9 +25,9 @@ def evaluation(name: str, correct: list[int], **other: Any) -> dict[str, Any]:
     return row | other
 
 
-def save(folder: Path, order: int, title: str, *rows: dict[str, Any], extra: str = "") -> None:
+def save(folder: Path, order: int, title: str, *rows: dict[str, Any], extra: str = "", seed: int = 3) -> None:
     folder.mkdir(parents=True)
-    result = {"dataset": "flowers102", "split": "fsl_ssl", "backbone": "conv4", "pretrained": None, "seed": 3}
+    result = {"dataset": "flowers102", "split": "fsl_ssl", "backbone": "conv4", "pretrained": None, "seed": seed}
     result |= {"image_size": 84, "stages": ["cross_entropy", "cosine"], "versions": {"paddle": "3.3.1"}}
     (folder / "result.json").write_text(json.dumps({**result, "evaluations": list(rows)}))
     (folder / "about.yaml").write_text(ABOUT.format(order=order, title=title) + extra)
@@ -57,13 +57,13 @@ def test_sections_in_order_with_their_figures(tmp_path: Path) -> None:
 def test_other_seeds_show_as_spread(tmp_path: Path) -> None:
     rows = evaluation("class_mean", [8, 6]), evaluation("finetune", [9, 8])
     save(tmp_path / "results" / "a", 1, "First", *rows)
-    for number, correct in ((1, [6, 6]), (2, [10, 6])):
+    for number, correct in ((9, [6, 6]), (4, [10, 6])):
         again = evaluation("class_mean", correct), evaluation("class_mean", [0, 0], shot=5)
-        save(tmp_path / "results" / f"a{number}", 2, "Once more", *again, extra="repeats: a\n")
+        save(tmp_path / "results" / f"a{number}", 2, "Once more", *again, extra="repeats: a\n", seed=number)
     save(tmp_path / "results" / "b", 3, "Second", evaluation("class_mean", [8, 6]))
     assert make_tables(tmp_path / "results", tmp_path / "results.md") == 2
     first, second = (tmp_path / "results.md").read_text().split("## Second")
-    assert "| episodes | seeds: mean (sd) |" in first and "Seeds 3, 3, 3:" in first
+    assert "| episodes | seeds: mean (sd) |" in first and "Seeds 3, 4, 9:" in first
     # 70, 60 and 80 %
     assert "| 2 | 1 | novel | class_mean | 70.00 ± 13.86 |  | 2 | 70.00 (10.00) |" in first
     assert "| 2 | 1 | novel | finetune | 85.00 ± 6.93 | +15.00 ± 6.93 | 2 |  |" in first
@@ -73,6 +73,22 @@ def test_other_seeds_show_as_spread(tmp_path: Path) -> None:
 def test_a_repetition_of_nothing_is_named(tmp_path: Path) -> None:
     save(tmp_path / "results" / "a", 1, "First", evaluation("class_mean", [8, 6]), extra="repeats: b\n")
     with pytest.raises(UserError, match=r"a/about\.yaml: there is no row b that it could repeat"):
+        make_tables(tmp_path / "results", tmp_path / "results.md")
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "message"),
+    [
+        ("", "repeats: a\n", "a or another run that repeats it has the seed 3 already"),
+        ("repeats: a\n", "", "there is no row a that it could repeat, with a section of its own"),
+        ("comparison: c\n", "repeats: a\n", "there is no row a that it could repeat, with a section of its own"),
+        ("", "repeats: a\ncomparison: c\n", "cannot both repeat a and be in a comparison"),
+    ],
+)
+def test_no_repetition_is_dropped_in_silence(first: str, second: str, message: str, tmp_path: Path) -> None:
+    save(tmp_path / "results" / "a", 1, "First", evaluation("class_mean", [8, 6]), extra=first)
+    save(tmp_path / "results" / "b", 2, "Second", evaluation("class_mean", [8, 6]), extra=second)
+    with pytest.raises(UserError, match=message):
         make_tables(tmp_path / "results", tmp_path / "results.md")
 
 
