@@ -57,9 +57,10 @@ def test_sections_in_order_with_their_figures(tmp_path: Path) -> None:
 def test_other_seeds_show_as_spread(tmp_path: Path) -> None:
     rows = evaluation("class_mean", [8, 6]), evaluation("finetune", [9, 8])
     save(tmp_path / "results" / "a", 1, "First", *rows)
-    for number, correct in ((9, [6, 6]), (4, [10, 6])):
-        again = evaluation("class_mean", correct), evaluation("class_mean", [0, 0], shot=5)
-        save(tmp_path / "results" / f"a{number}", 2, "Once more", *again, extra="repeats: a\n", seed=number)
+    for order, seed, correct in ((2, 9, [6, 6]), (3, 4, [10, 6])):
+        fixed = evaluation("class_mean", [0, 0], support_set=True)
+        again = evaluation("class_mean", correct), fixed, evaluation("class_mean", [0, 0], shot=5)
+        save(tmp_path / "results" / f"a{seed}", order, "Once more", *again, extra="repeats: a\n", seed=seed)
     save(tmp_path / "results" / "b", 3, "Second", evaluation("class_mean", [8, 6]))
     assert make_tables(tmp_path / "results", tmp_path / "results.md") == 2
     first, second = (tmp_path / "results.md").read_text().split("## Second")
