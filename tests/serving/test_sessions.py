@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ppfsl.classifier.predict import Answer, Unreadable
+from ppfsl.classifier.predict import BATCH, Answer, Unreadable
 from ppfsl.errors import UserError
 from ppfsl.serving.sessions import LimitError, Session, Sessions, UnknownSessionError
 
@@ -33,6 +33,22 @@ def test_pictures_are_labelled_by_the_classes_that_were_named(open_sessions: Mak
         assert isinstance(answer, Answer) and answer.label == label
         assert [session.pictures[number].name for number in near] == [file for file, _, _ in answer.nearest]
     assert isinstance(answers[3][0], Unreadable) and answers[3][1] == ()
+
+
+def test_more_pictures_than_a_batch_with_unreadable_ones_among_them(open_sessions: Make, picture: Draw) -> None:
+    """As one by one."""
+    sessions = open_sessions()
+    spoiled = (0, 5, BATCH - 1, BATCH, BATCH + 3)
+    files = [(f"{n}.png", b"nothing" if n in spoiled else picture("red", n)) for n in range(BATCH + 8)]
+    together, apart = (sessions.get(sessions.open()) for _ in range(2))
+    found = sessions.add(together, "red", files)
+    each = [sessions.add(apart, "red", [file])[0] for file in files]
+    assert found == each
+    assert [one.name for one in found if isinstance(one, Unreadable)] == [f"{n}.png" for n in spoiled]
+    for number, one in together.pictures.items():
+        other = apart.pictures[number]
+        assert one.name == other.name and np.array_equal(one.thumbnail, other.thumbnail)
+        np.testing.assert_allclose(one.embedding, other.embedding, atol=1e-5)
 
 
 def test_numbers_stay_those_of_the_pictures_that_were_built_of(open_sessions: Make, picture: Draw) -> None:

@@ -20,6 +20,7 @@ from ppfsl.backbones.weights import weights_of
 from ppfsl.classifier.build import build_classifier
 from ppfsl.classifier.model import save_classifier
 from ppfsl.config_file import parse_config
+from ppfsl.inference import engine
 from ppfsl.training.checkpoint import Checkpoint, save_checkpoint
 from tests.tools.calling import TOOLS, start, tool
 
@@ -95,6 +96,21 @@ def test_the_three_forms_agree(place: Path) -> None:
         assert plain["picture"] in line and plain["label"] in line
         assert f"{100 * plain['probability']:.1f} %" in line and f"{plain['similarity']:.3f}" in line
         assert ("none of these?" in line) == plain["unlike"]
+
+
+@pytest.mark.parametrize("few", [6, 5])
+def test_nothing_is_exported_for_a_few_pictures(few: int, place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    exported: list[Any] = []
+    really = engine._runner
+
+    def recorded(*given: Any) -> Any:
+        exported.append(given)
+        return really(*given)
+
+    monkeypatch.setattr(engine, "_runner", recorded)
+    monkeypatch.setattr(engine, "FEW", few)
+    done = predict(place, "pictures", "--json")
+    assert (done.returncode, len(objects(done)), len(exported)) == (0, 6, int(few < 6))
 
 
 def test_pictures_folders_and_neighbours(place: Path) -> None:
