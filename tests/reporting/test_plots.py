@@ -11,7 +11,7 @@ from PIL import Image
 
 from ppfsl.randomness import generator
 from ppfsl.reporting import plots
-from ppfsl.reporting.drawing import to_inline_svg, to_png
+from ppfsl.reporting.drawing import style, to_inline_svg, to_png
 from ppfsl.reporting.statistics import two_components, wilson_interval
 
 NAMES = ["rose", "$x_1$", "向日葵", "_lily", "a <b> & 'c'", "x" * 80, "$\\frac", "bad\x00\udcff"]
@@ -244,3 +244,19 @@ def test_a_map_draws_no_more_points_than_a_page_can_bear() -> None:
 def test_a_map_needs_a_label_for_each_embedding() -> None:
     with pytest.raises(ValueError, match="2 embeddings, but 1 labels"):
         plots.embedding_map(np.eye(2), ["a"])
+
+
+def test_pictures_are_laid_out_as_matplotlib_would() -> None:
+    def plainly(figure: Any) -> None:
+        with style():
+            figure.savefig(io.BytesIO())
+
+    writers: tuple[Callable[[Any], object], ...] = (plainly, to_png, lambda figure: to_inline_svg(figure, "x"))
+    places = []
+    for write in writers:
+        figure = plots.confusion_matrix(np.eye(4, dtype=int), [f"a rather long class name {k}" for k in range(4)])
+        before = figure.axes[0].get_position().bounds
+        write(figure)
+        places.append(figure.axes[0].get_position().bounds)
+        assert np.abs(np.subtract(before, places[-1])).max() > 0.02
+    np.testing.assert_allclose(places[1:], [places[0]] * 2, atol=0.01)
