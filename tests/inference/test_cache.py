@@ -139,6 +139,19 @@ def test_nothing_stale_is_read(change: Any, cache: EmbeddingCache, table: ImageT
     assert not np.array_equal(after, before)
 
 
+def test_crops_of_one_table_are_told_apart(cache: EmbeddingCache, table: ImageTable, computed: list[int]) -> None:
+    """Though their features have one shape, and the weights are the same."""
+    images = np.random.default_rng(1).integers(0, 256, (9, 20, 20, 3), dtype=np.uint8)
+    table = dataclasses.replace(table, images=images)
+    first, other = (build_embedder(dataclasses.replace(SMALL, image_size=size), 0) for size in (16, 20))
+    assert first.backbone_dim == other.backbone_dim
+    before = np.array(cache.features(first, table, ROWS))
+    after = cache.features(other, table, ROWS)
+    assert computed == [3, 3]
+    assert np.array_equal(after, expected(other, table, ROWS))
+    assert not np.array_equal(after, before)
+
+
 @pytest.mark.parametrize(
     ("where", "name", "value"),
     [
