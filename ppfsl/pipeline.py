@@ -212,7 +212,7 @@ def _at_work(folder: Path, settings: str) -> Iterator[None]:
 
 def embedding_cache(config: Config) -> EmbeddingCache:
     """Where a run keeps what frozen backbones make of images."""
-    return EmbeddingCache(cache_root(config.data.cache_dir) / "embeddings", int(config.data.embedding_cache * 1e9))
+    return EmbeddingCache.in_folder(cache_root(config.data.cache_dir), config.data.embedding_cache)
 
 
 def trained_on(config: Config, table: ImageTable) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 import copy
 import json
 import math
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,15 @@ _TINY: dict[str, Any] = {
     "adaptations": [{"name": "class_mean"}],
     "evaluation": {"way": 3, "shot": [1, 5], "query": 4, "episodes": 10},
 }
+
+
+@pytest.fixture(scope="session", autouse=True)
+def no_cache_of_the_users(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """What tools keep goes into a folder of the tests', unless PPFSL_CACHE names one."""
+    with pytest.MonkeyPatch.context() as patch:
+        if "PPFSL_CACHE" not in os.environ:
+            patch.setenv("PPFSL_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
 
 
 def draw_photographs(folder: Path) -> None:

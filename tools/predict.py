@@ -29,6 +29,7 @@ def main() -> None:
     form.add_argument("--json", dest="form", action="store_const", const="json", help="an object a line")
     form.add_argument("--csv", dest="form", action="store_const", const="csv", help="comma-separated values")
     parser.add_argument("--html", type=Path, metavar="FILE", help="write a page with pictures, too (--nearest 3)")
+    parser.add_argument("--no-cache", action="store_true", help="keep no embeddings of the pictures for another time")
     parser.add_argument("--device", default="auto", help="auto, cpu, gpu or gpu:N")
     parser.set_defaults(form="table")
     arguments = parser.parse_args()
@@ -43,8 +44,10 @@ def main() -> None:
     from ppfsl.classifier.pictures import find_pictures
     from ppfsl.classifier.predict import Labeller
     from ppfsl.classifier.show import complaint, print_answers
+    from ppfsl.data.roots import cache_root
     from ppfsl.errors import UserError
     from ppfsl.files import check_writable
+    from ppfsl.inference.cache import NO_CACHE, EmbeddingCache
     from ppfsl.progress import say
     from ppfsl.runtime import choose_device
 
@@ -54,7 +57,8 @@ def main() -> None:
     choose_device(arguments.device)
     classifier = load_classifier(arguments.model)
     nearest = arguments.nearest or (NEAREST if arguments.html else 0)
-    labeller = Labeller(classifier, nearest, thumbnails=arguments.html is not None, pictures=len(files))
+    cache = NO_CACHE if arguments.no_cache else EmbeddingCache.in_folder(cache_root(None))
+    labeller = Labeller(classifier, nearest, arguments.html is not None, len(files), cache)
     answers = print_answers(labeller.label(files), arguments.form)
     if arguments.html:
         write_gallery(answers, classifier, arguments.html)

@@ -18,15 +18,18 @@ from ppfsl.data.class_split import part_images
 from ppfsl.data.decode import thumbnails_of
 from ppfsl.distances import normalized
 from ppfsl.errors import UserError
-from ppfsl.inference.engine import embed
+from ppfsl.inference.cache import EmbeddingCache
+from ppfsl.inference.engine import predictor, to_pixels
 from ppfsl.inference.finish import planned, uncentered
 from ppfsl.methods.base import Support
 from ppfsl.methods.build import build_method
 from ppfsl.onednn import operators
 from ppfsl.pipeline import architecture_of, embedding_cache, open_data
-from ppfsl.progress import warn
+from ppfsl.progress import progress_bar, warn
 from ppfsl.runtime import choose_device
 from ppfsl.training.checkpoint import embedder_of, load_checkpoint
+
+_BATCH = 64  # images
 
 
 @dataclass(frozen=True)
@@ -118,7 +121,7 @@ def build_classifier(config: Config, support: Path, checkpoint: Path | None = No
         given = SupportSet(
             class_names=pictures.class_names,
             labels=pictures.labels,
-            embeddings=embed(source.embedder, images, np.arange(len(images)), progress="embedding the support set"),
+            embeddings=_embedded(source.embedder, images, embedding_cache(config)),
             thumbnails=thumbnails_of(squares, THUMBNAIL),
             files=tuple(_shown(file, support) for file in pictures.files),
         )
@@ -183,6 +186,17 @@ def linear_adaptation(adaptation: Adaptation) -> ClassMeanConfig | FinetuneConfi
         key = "trainable: all" if adaptation.trainable == "all" else "entropy: query"
         raise UserError(f"a classifier that is kept cannot be made with {key}; leave that out")
     raise UserError(f"a classifier that is kept is made by class_mean or finetune, not by {adaptation.name}")
+
+
+def _embedded(embedder: Embedder, images: np.ndarray, cache: EmbeddingCache) -> np.ndarray:
+    """Embeddings of support pictures, uint8 [S, size, size, C]: float32 [S, D], of length one."""
+    run = cache.remembering(embedder, lambda: predictor(embedder, len(images)))
+    parts = []
+    with progress_bar(len(images), "embedding the support set", "img") as bar:
+        for start in range(0, len(images), _BATCH):
+            parts.append(run(to_pixels(images[start : start + _BATCH])))
+            bar.update(len(parts[-1]))
+    return np.concatenate(parts)
 
 
 def _head(

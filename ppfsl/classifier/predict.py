@@ -10,7 +10,9 @@ from ppfsl.backbones.embedder import Architecture
 from ppfsl.classifier.model import THUMBNAIL, Classifier
 from ppfsl.data.augmentation import center_crop
 from ppfsl.data.decode import jpeg_of, read_square, thumbnails_of
-from ppfsl.inference.engine import Run, predictor, to_pixels
+from ppfsl.inference.cache import NO_CACHE, EmbeddingCache
+from ppfsl.inference.engine import predictor, to_pixels
+from ppfsl.inference.saved import Run
 
 BATCH = 32
 
@@ -93,13 +95,19 @@ class Labeller:
         nearest: how many support pictures each answer names.
         thumbnails: whether answers have one.
         pictures: how many it will be asked about; None: who knows.
+        cache: keeps what the embedder makes of pictures.
     """
 
     def __init__(
-        self, classifier: Classifier, nearest: int = 1, thumbnails: bool = False, pictures: int | None = None
+        self,
+        classifier: Classifier,
+        nearest: int = 1,
+        thumbnails: bool = False,
+        pictures: int | None = None,
+        cache: EmbeddingCache = NO_CACHE,
     ) -> None:
         self.classifier, self._nearest, self._thumbnails = classifier, nearest, thumbnails
-        self._run: Run = predictor(classifier.embedder, pictures)
+        self._run: Run = cache.remembering(classifier.embedder, lambda: predictor(classifier.embedder, pictures))
 
     def label(self, files: Sequence[Path]) -> Iterator[Answer | Unreadable]:
         """One answer per file, in order, a batch at a time; a picture that cannot be read does not stop the rest."""

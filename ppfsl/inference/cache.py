@@ -1,6 +1,7 @@
 """What frozen backbones make of images, kept on disk: runs that share a backbone and images compute it once."""
 
 import contextlib
+import functools
 import hashlib
 import json
 import os
@@ -19,6 +20,7 @@ from ppfsl.distributed import ALONE, World
 from ppfsl.errors import UserError
 from ppfsl.files import new_array, replacing
 from ppfsl.inference.engine import embed, weights_digest
+from ppfsl.inference.saved import Run
 from ppfsl.progress import detail, warn
 
 _FORMAT = 1  # raise it when the same key would stand for other numbers
@@ -36,6 +38,11 @@ class EmbeddingCache:
 
     folder: Path | None = None
     limit: int = 0
+
+    @classmethod
+    def in_folder(cls, root: Path, gigabytes: float = 4.0) -> "EmbeddingCache":
+        """The one below a cache folder."""
+        return cls(root / "embeddings", int(gigabytes * 1e9))
 
     def features(
         self,
@@ -87,6 +94,40 @@ class EmbeddingCache:
                 part = np.ascontiguousarray(features[start : start + 1024])
                 result[start : start + len(part)] = embedder.project(paddle.to_tensor(part)).numpy()
         return result
+
+    def remembering(self, embedder: Embedder, run: Callable[[], Run]) -> Run:
+        """A function of pixels that reads embeddings of batches that it was given before, by whatever process.
+
+        Args:
+            embedder: must not change afterwards.
+            run: makes the embedder a function of pixels; called when something is to be computed, once.
+        """
+        if self.folder is None or not self.limit:
+            return run()
+        folder, embedder_key, made = self.folder, _embedder_key(embedder), functools.cache(run)
+
+        def remembered(pixels: np.ndarray) -> np.ndarray:
+            shape = (len(pixels), embedder.dim)
+            if 4 * len(pixels) * embedder.dim > self.limit:
+                return made()(pixels)
+            digest = hashlib.sha256(embedder_key.encode())
+            digest.update(repr((pixels.shape, str(pixels.dtype))).encode())
+            digest.update(np.ascontiguousarray(pixels).data)
+            path = folder / f"{digest.hexdigest()}.npy"
+            kept = _read(path, shape)
+            if kept is not None:
+                return np.array(kept)
+
+            def compute(out: np.ndarray | None = None) -> np.ndarray:
+                found = made()(pixels)
+                if out is None:
+                    return found
+                out[:] = found
+                return out
+
+            return self._keep(path, shape, compute)
+
+        return remembered
 
     def _place(self, embedder: Embedder, table: ImageTable, rows: np.ndarray) -> Path | None:
         """Where the features of such images are kept; None: nowhere."""
@@ -155,6 +196,18 @@ def _read(path: Path, shape: tuple[int, ...]) -> np.ndarray | None:
     with contextlib.suppress(OSError):  # a folder of somebody else's may be read all the same
         os.utime(path)
     return array
+
+
+def _embedder_key(embedder: Embedder) -> str:
+    """A hash of all that embeddings depend on beside the pixels."""
+    facts = {
+        "format": _FORMAT,
+        "paddle": paddle.__version__,
+        "device": paddle.get_device().partition(":")[0],
+        "architecture": embedder.architecture.to_json(),
+        "weights": weights_digest(embedder),
+    }
+    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
 
 
 def _key(embedder: Embedder, table: ImageTable, rows: np.ndarray) -> str:

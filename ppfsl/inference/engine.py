@@ -63,7 +63,7 @@ def embed(
     result = np.empty((len(rows), dim), dtype=np.float32) if out is None else out
     starts = range(0, len(rows), batch_size)
     with _evaluating(embedder):
-        run = _runner(embedder, output)
+        run = _runner(embedder, output, len(rows))
         with progress_bar(len(rows), progress, "img") as bar:
             for start in world.share(starts):
                 batch = center_crop(images[rows[start : start + batch_size]], size)
@@ -88,9 +88,7 @@ def predictor(embedder: Embedder, images: int | None = None) -> Run:
             has been exported.
     """
     embedder.eval()
-    if images is not None and images <= FEW:
-        return _eager(embedder)
-    return _runner(embedder, "embedding")
+    return _runner(embedder, "embedding", images)
 
 
 def to_pixels(images: np.ndarray) -> np.ndarray:
@@ -115,12 +113,12 @@ def _evaluating(embedder: nn.Layer) -> Iterator[None]:
             layer.training = training
 
 
-def _runner(embedder: Embedder, output: Output) -> Run:
-    """What runs the embedder. Weights that were exported a moment ago are not exported again."""
+def _runner(embedder: Embedder, output: Output, images: int | None) -> Run:
+    """What runs the embedder on so many images (None: who knows); what was just exported is not exported again."""
     layer = embedder if output == "embedding" else _Part(embedder, output)
     layer.eval()
     eager = _eager(layer)
-    if not paddle.get_device().startswith("cpu"):
+    if not paddle.get_device().startswith("cpu") or (images is not None and images <= FEW):
         return eager
     architecture = embedder.architecture
     shape = (architecture.channels, architecture.image_size, architecture.image_size)

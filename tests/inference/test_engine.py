@@ -78,6 +78,12 @@ def exports(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
 
 
 @pytest.fixture(autouse=True)
+def few_are_exported_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else these tests' handful of images would be embedded eagerly."""
+    monkeypatch.setattr(engine, "FEW", 0)
+
+
+@pytest.fixture(autouse=True)
 def no_warnings() -> Any:
     """Falling back to eager would hide what these tests are about."""
     with warnings.catch_warnings():
@@ -227,12 +233,25 @@ def test_onednn_runs_it_with_the_threads_of_the_run(monkeypatch: pytest.MonkeyPa
     assert found == [(True, 3)]
 
 
-@pytest.mark.parametrize(("asked", "exported"), [(engine.FEW, 0), (engine.FEW + 1, 1), (None, 1)])
-def test_nothing_is_exported_for_a_few_images(asked: int | None, exported: int, exports: list[Any]) -> None:
+@pytest.mark.parametrize(("asked", "exported"), [(3, 0), (4, 1), (None, 1)])
+def test_nothing_is_exported_for_a_few_images(
+    asked: int | None, exported: int, exports: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engine, "FEW", 3)
     embedder, images = trained(SMALL), pictures(3, 16)
     embedder.train()
     run = engine.predictor(embedder, asked)
     close(run(engine.to_pixels(images)), eager(embedder, images))
+    assert len(exports) == exported
+
+
+@pytest.mark.parametrize(("count", "exported"), [(3, 0), (4, 1)])
+def test_a_few_images_of_a_table_are_embedded_without_an_export(
+    count: int, exported: int, exports: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engine, "FEW", 3)
+    embedder, images = trained(SMALL), pictures(6, 20)
+    close(embed(embedder, images, np.arange(count), batch_size=2), eager(embedder, images[:count]))
     assert len(exports) == exported
 
 

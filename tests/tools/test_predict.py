@@ -52,6 +52,11 @@ def place(photographs: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.fixture(autouse=True)
+def own_cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("PPFSL_CACHE", str(tmp_path / "cache"))
+
+
 MODEL = ("--model", "m.safetensors", "--device", "cpu")
 
 
@@ -98,19 +103,44 @@ def test_the_three_forms_agree(place: Path) -> None:
         assert ("none of these?" in line) == plain["unlike"]
 
 
-@pytest.mark.parametrize("few", [6, 5])
-def test_nothing_is_exported_for_a_few_pictures(few: int, place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    exported: list[Any] = []
-    really = engine._runner
+@pytest.fixture
+def exported(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """What is exported, as it is."""
+    found: list[Any] = []
+    really = engine._export
 
     def recorded(*given: Any) -> Any:
-        exported.append(given)
+        found.append(given)
         return really(*given)
 
-    monkeypatch.setattr(engine, "_runner", recorded)
+    monkeypatch.setattr(engine, "_export", recorded)
+    monkeypatch.setattr(engine, "_kept", {})
+    return found
+
+
+@pytest.mark.parametrize("few", [6, 5])
+def test_nothing_is_exported_for_a_few_pictures(
+    few: int, place: Path, exported: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(engine, "FEW", few)
     done = predict(place, "pictures", "--json")
     assert (done.returncode, len(objects(done)), len(exported)) == (0, 6, int(few < 6))
+
+
+def test_embeddings_are_kept_for_another_time_unless_told_otherwise(
+    place: Path, exported: list[Any], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(engine, "FEW", 0)
+    kept = tmp_path / "cache" / "embeddings"
+    first = predict(place, "pictures", "--json", "--no-cache")
+    assert len(exported) == 1 and not kept.exists()
+    predict(place, "pictures", "--json")
+    (file,) = kept.iterdir()
+    assert np.load(file).shape == (6, 4)
+    exported.clear()
+    monkeypatch.setattr(engine, "_kept", {})
+    again = predict(place, "pictures", "--json")
+    assert (again.stdout, again.returncode, exported) == (first.stdout, 0, [])
 
 
 def test_pictures_folders_and_neighbours(place: Path) -> None:
