@@ -15,6 +15,7 @@ from PIL import Image
 from ppfsl.runtime import prepare
 
 prepare(threads=1)  # before any test imports Paddle
+pytest.register_assert_rewrite("tests.data.table.drawings")  # whose assertions show values as those of tests do
 
 CLASSES, IMAGES, SIDE = 12, 12, 20
 
