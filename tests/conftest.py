@@ -15,7 +15,8 @@ from PIL import Image
 from ppfsl.runtime import prepare
 
 prepare(threads=1)  # before any test imports Paddle
-pytest.register_assert_rewrite("tests.data.table.drawings")  # whose assertions show values as those of tests do
+# Their assertions show values as those of tests do.
+pytest.register_assert_rewrite("tests.data.table.drawings", "tests.training.resume.runs")
 
 CLASSES, IMAGES, SIDE = 12, 12, 20
 
