@@ -76,6 +76,7 @@ def test_an_export_is_not_taken_for_a_failed_one(monkeypatch: pytest.MonkeyPatch
             raise RuntimeError("(PreconditionNotMet) Failed to get callstack object") from None
 
     monkeypatch.setattr(engine, "_kept", {})
+    monkeypatch.setattr(engine, "FEW", 0)  # else one image is embedded without an export
     monkeypatch.setattr(engine, "_export", interrupted)
     embedder = build_embedder(Architecture("conv4", 16, options=(("width", 4),)), 0)
     with pytest.raises(KeyboardInterrupt), noted():

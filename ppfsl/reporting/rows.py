@@ -80,7 +80,7 @@ def read_rows(results: Path) -> list[Row]:
     if not rows:
         raise UserError(f"there is no result.json below {results}; copy the ones to show there, with an about.yaml")
     _check_repeats(rows)
-    return sorted(rows, key=lambda row: row[0].order)
+    return sorted(rows, key=lambda row: (row[0].order, row[2].as_posix()))
 
 
 def _check_repeats(rows: Sequence[Row]) -> None:
