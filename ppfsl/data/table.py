@@ -81,7 +81,7 @@ def load_table(
         make_folder(cache)
         _sweep(cache)
         _build(source, folder, fingerprint, size, channels, on_corrupt, progress)
-        table = _open(folder, fingerprint)
+        table = _open_soon(folder, fingerprint)
         if table is None:  # another run with other source files has just replaced it
             raise UserError(f"the cache {folder} was changed by another run; run the command again")
     detail(f"{table.name}: {len(table)} images of {len(table.class_names)} classes, decoded in {folder}")
@@ -115,6 +115,14 @@ def _open(folder: Path, fingerprint: str) -> ImageTable | None:
         )
     except (OSError, EOFError, ValueError, KeyError, TypeError, AttributeError):
         return None
+
+
+def _open_soon(folder: Path, fingerprint: str, seconds: float = 1.0) -> ImageTable | None:
+    """The table, for which a moment is waited: a run that puts its own in place first moves the other one away."""
+    end = time.monotonic() + seconds
+    while (table := _open(folder, fingerprint)) is None and time.monotonic() < end:
+        time.sleep(0.01)
+    return table
 
 
 def _build(

@@ -5,12 +5,14 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from ppfsl.data import table as table_module
 from ppfsl.data.source import Load
 from ppfsl.data.table import load_table
 from tests.data.table.drawings import Drawings, assert_holds, load, only_folder
@@ -122,6 +124,23 @@ def test_build_that_another_run_overtook_keeps_the_other_cache(cache: Path) -> N
     table = load_table(dataclasses.replace(drawings.source(), images=images), cache, 4, progress=False)
     assert_holds(table, list(range(10)))
     assert [(only_folder(cache) / "images.npy").stat().st_ino] == inodes
+
+
+def test_a_cache_that_another_run_is_exchanging_is_waited_for(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """That run took it for the stale one, and has moved it away before it puts its own in place."""
+    really = table_module._put_in_place
+    threads: list[threading.Timer] = []
+
+    def exchanged(temporary: Path, folder: Path, fingerprint: str) -> None:
+        really(temporary, folder, fingerprint)
+        away = folder.with_name(".stale-other")
+        folder.rename(away)
+        threads.append(threading.Timer(0.1, away.rename, [folder]))
+        threads[0].start()
+
+    monkeypatch.setattr(table_module, "_put_in_place", exchanged)
+    assert_holds(load(Drawings(), cache), list(range(10)))
+    threads[0].join()
 
 
 def test_run_that_gets_in_between_the_last_look_and_the_rename_is_no_harm(
