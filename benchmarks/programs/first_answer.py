@@ -40,7 +40,6 @@ def main() -> None:
         report()
         return
     embedder = load_embedder(arguments.file)
-    embedder.eval()
     if arguments.until == "engine":
         print(embed(embedder, photograph, np.arange(1))[0, 0])
     elif arguments.until == "eager":

@@ -200,14 +200,13 @@ def _read(path: Path, shape: tuple[int, ...]) -> np.ndarray | None:
 
 def _embedder_key(embedder: Embedder) -> str:
     """A hash of all that embeddings depend on beside the pixels."""
-    facts = {
-        "format": _FORMAT,
-        "paddle": paddle.__version__,
-        "device": paddle.get_device().partition(":")[0],
-        "architecture": embedder.architecture.to_json(),
-        "weights": weights_digest(embedder),
-    }
+    facts = {**_computing(), "architecture": embedder.architecture.to_json(), "weights": weights_digest(embedder)}
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+
+
+def _computing() -> dict[str, Any]:
+    """What computes the numbers."""
+    return {"format": _FORMAT, "paddle": paddle.__version__, "device": paddle.get_device().partition(":")[0]}
 
 
 def _key(embedder: Embedder, table: ImageTable, rows: np.ndarray) -> str:
@@ -218,10 +217,8 @@ def _key(embedder: Embedder, table: ImageTable, rows: np.ndarray) -> str:
     if not architecture["mirror"]:
         del architecture["mirror"]  # which older files do not name
     facts: dict[str, Any] = {
-        "format": _FORMAT,
+        **_computing(),
         "batch": _BATCH,
-        "paddle": paddle.__version__,
-        "device": paddle.get_device().partition(":")[0],
         "architecture": architecture,
         "table": table.hash,
         "weights": weights_digest(embedder.backbone),

@@ -44,17 +44,20 @@ def examples(config: Config, data: Data, subject: Subject, result: dict[str, Any
         episode: the one to draw.
     """
     trained, adaptations = subject.trained, (*config.adaptations, ClassMeanConfig(name="class_mean"))
-    methods = [build_method(adaptation, trained.embedder, config.seed, trained.layer) for adaptation in adaptations]
+
+    @functools.cache
+    def method(place: int) -> Method:
+        return build_method(adaptations[place], trained.embedder, config.seed, trained.layer)
 
     @functools.cache  # both pictures of the episode are mostly of one method
     def logits(place: int) -> np.ndarray:
-        return scores(methods[place], gather_for(methods[place], data, subject), [episode])[0]
+        return scores(method(place), gather_for(method(place), data, subject), [episode])[0]
 
-    drawn = next(place for place, method in enumerate(methods) if method.inputs != "image")
+    drawn = next(place for place in range(len(adaptations)) if method(place).inputs != "image")
     found = [*_verification(result), *_pairs(data, subject, result), *_triplets(data, subject)]
     if len(episode.classes) <= _MOST_WAY:
-        found.append(_episode(data, subject, episode, methods[drawn], logits(drawn)))
-    return [*found, *_mistakes(data, subject, episode, methods[0], logits(0))]
+        found.append(_episode(data, subject, episode, method(drawn), logits(drawn)))
+    return [*found, *_mistakes(data, subject, episode, method(0), logits(0))]
 
 
 def _verification(result: dict[str, Any]) -> Iterator[Picture]:

@@ -1,6 +1,8 @@
 """Training runs to kill: their stages, and whether two of them are the same bit by bit."""
 
+import contextlib
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +12,7 @@ import pytest
 from ppfsl import pipeline
 from ppfsl.config import Config
 from ppfsl.config_file import parse_config
+from ppfsl.training import pretrain
 from ppfsl.training.checkpoint import Checkpoint, load_checkpoint
 
 Tree = dict[str, Any]
@@ -112,6 +115,22 @@ RECURRENT: list[Tree] = [  # whose layers are recurrent networks
 
 class Killed(BaseException):
     """Stands for the end of the process."""
+
+
+@contextlib.contextmanager
+def killing_inside_an_epoch(objective: str, steps: int) -> Iterator[None]:
+    """Meanwhile a stage with that objective ends the process after so many steps of its second epoch."""
+    really = pretrain.Stage.run_epoch
+
+    def killed(self: Any, epoch: int) -> Iterator[Any]:
+        for number, step in enumerate(really(self, epoch)):
+            if self.config.objective.name == objective and (epoch, number) == (1, steps):
+                raise Killed
+            yield step
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(pretrain.Stage, "run_epoch", killed)
+        yield
 
 
 def configured(tree: Tree, folder: Path) -> Config:

@@ -1,13 +1,11 @@
 """Training killed and started again equals training that never was: weights bit by bit, log and curves."""
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from ppfsl.training import pretrain
 from ppfsl.training.checkpoint import load_checkpoint
 from tests.training.resume.runs import (
     METHODS,
@@ -19,6 +17,7 @@ from tests.training.resume.runs import (
     assert_each_step_is_shown_once,
     assert_same_training,
     epochs_of,
+    killing_inside_an_epoch,
     train,
 )
 
@@ -54,23 +53,13 @@ def test_killed_after_each_checkpoint_in_turn_a_run_ends_like_an_uninterrupted_o
 @pytest.mark.parametrize("stage", [0, 1, 2])
 @pytest.mark.parametrize("steps", [1, 2])
 def test_killed_inside_an_epoch_a_run_repeats_that_epoch(
-    tree: Tree, tmp_path: Path, eager: None, monkeypatch: pytest.MonkeyPatch, stage: int, steps: int
+    tree: Tree, tmp_path: Path, eager: None, stage: int, steps: int
 ) -> None:
     tree = {**tree, "pretrain": [{**config, "epochs": 2} for config in tree["pretrain"]]}
     train(tree, tmp_path / "whole")
-    really = pretrain.Stage.run_epoch
     name = ("cross_entropy", "cosine", "triplet")[stage]
-
-    def killed(self: Any, epoch: int) -> Iterator[Any]:
-        for number, step in enumerate(really(self, epoch)):
-            if self.config.objective.name == name and epoch == 1 and number == steps:
-                raise Killed
-            yield step
-
-    with monkeypatch.context() as patch:
-        patch.setattr(pretrain.Stage, "run_epoch", killed)
-        with pytest.raises(Killed):
-            train(tree, tmp_path / "killed")
+    with killing_inside_an_epoch(name, steps), pytest.raises(Killed):
+        train(tree, tmp_path / "killed")
     train(tree, tmp_path / "killed")
     assert_same_training(tmp_path / "whole", tmp_path / "killed")
     assert_each_step_is_shown_once(tmp_path / "killed")
@@ -123,23 +112,13 @@ def test_methods_that_adapt_by_gradient_survive_a_kill_before_any_checkpoint(
 
 @pytest.mark.parametrize("stage", range(7))
 def test_methods_that_adapt_by_gradient_or_recurrence_survive_a_kill_inside_an_epoch(
-    task_tree: Tree, tmp_path: Path, eager: None, monkeypatch: pytest.MonkeyPatch, stage: int
+    task_tree: Tree, tmp_path: Path, eager: None, stage: int
 ) -> None:
     stages = [*TASKS, *RECURRENT]
     task_tree["pretrain"] = [stages[stage], stages[(stage + 1) % 7]]
     weights = train(task_tree, tmp_path / "whole")
-    really = pretrain.Stage.run_epoch
-
-    def killed(self: Any, epoch: int) -> Iterator[Any]:
-        for number, step in enumerate(really(self, epoch)):
-            if self.config.objective.name == stages[stage]["objective"]["name"] and (epoch, number) == (1, 1):
-                raise Killed
-            yield step
-
-    with monkeypatch.context() as patch:
-        patch.setattr(pretrain.Stage, "run_epoch", killed)
-        with pytest.raises(Killed):
-            train(task_tree, tmp_path / "killed")
+    with killing_inside_an_epoch(stages[stage]["objective"]["name"], 1), pytest.raises(Killed):
+        train(task_tree, tmp_path / "killed")
     again = train(task_tree, tmp_path / "killed")
     assert_same_training(tmp_path / "whole", tmp_path / "killed")
     assert all(again[name].tobytes() == weights[name].tobytes() for name in weights)
@@ -147,21 +126,11 @@ def test_methods_that_adapt_by_gradient_or_recurrence_survive_a_kill_inside_an_e
 
 @pytest.mark.parametrize("stage", [0, 1, 2])
 def test_methods_layers_survive_a_kill_inside_an_epoch(
-    method_tree: Tree, tmp_path: Path, eager: None, monkeypatch: pytest.MonkeyPatch, stage: int
+    method_tree: Tree, tmp_path: Path, eager: None, stage: int
 ) -> None:
     weights = train(method_tree, tmp_path / "whole")
-    really = pretrain.Stage.run_epoch
-
-    def killed(self: Any, epoch: int) -> Iterator[Any]:
-        for number, step in enumerate(really(self, epoch)):
-            if self.config.objective.name == METHODS[stage]["objective"]["name"] and (epoch, number) == (1, 1):
-                raise Killed
-            yield step
-
-    with monkeypatch.context() as patch:
-        patch.setattr(pretrain.Stage, "run_epoch", killed)
-        with pytest.raises(Killed):
-            train(method_tree, tmp_path / "killed")
+    with killing_inside_an_epoch(METHODS[stage]["objective"]["name"], 1), pytest.raises(Killed):
+        train(method_tree, tmp_path / "killed")
     again = train(method_tree, tmp_path / "killed")
     assert_same_training(tmp_path / "whole", tmp_path / "killed")
     assert all(again[name].tobytes() == weights[name].tobytes() for name in weights)
