@@ -54,7 +54,7 @@ class DataConfig(Strict):
         if self.name == "flowers102" and self.split is None:
             raise ValueError("flowers102 needs a split: metadataset, fsl_ssl or article")
         if self.name == "omniglot" and self.split is None:
-            raise ValueError("omniglot needs a split: vinyals")
+            raise ValueError("omniglot needs a split: vinyals or vinyals_trainval")
         self._refuse_unused("rotations", "name: omniglot", self.name == "omniglot")
         return self
 

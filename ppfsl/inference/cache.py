@@ -74,7 +74,7 @@ class EmbeddingCache:
             detail(f"embeddings {'read from' if kept is not None else 'kept in'} {path}")
         if kept is not None:
             return kept
-        return compute() if path is None else self._keep(path, shape, compute)
+        return compute() if path is None else self._keep(path, shape, compute)[0]
 
     def projected(
         self,
@@ -105,8 +105,10 @@ class EmbeddingCache:
         if self.folder is None or not self.limit:
             return run()
         folder, embedder_key, made = self.folder, _embedder_key(embedder), functools.cache(run)
+        writable = True  # until a file could not be written, of which one warning is enough
 
         def remembered(pixels: np.ndarray) -> np.ndarray:
+            nonlocal writable
             shape = (len(pixels), embedder.dim)
             if 4 * len(pixels) * embedder.dim > self.limit:
                 return made()(pixels)
@@ -117,6 +119,8 @@ class EmbeddingCache:
             kept = _read(path, shape)
             if kept is not None:
                 return np.array(kept)
+            if not writable:
+                return made()(pixels)
 
             def compute(out: np.ndarray | None = None) -> np.ndarray:
                 found = made()(pixels)
@@ -125,7 +129,8 @@ class EmbeddingCache:
                 out[:] = found
                 return out
 
-            return self._keep(path, shape, compute)
+            result, writable = self._keep(path, shape, compute)
+            return result
 
         return remembered
 
@@ -135,8 +140,8 @@ class EmbeddingCache:
             return None
         return self.folder / f"{_key(embedder, table, rows)}.npy"
 
-    def _keep(self, path: Path, shape: tuple[int, ...], compute: Callable[..., np.ndarray]) -> np.ndarray:
-        """Compute into a file that appears when it is whole, or into memory where there can be none.
+    def _keep(self, path: Path, shape: tuple[int, ...], compute: Callable[..., np.ndarray]) -> tuple[np.ndarray, bool]:
+        """Compute into a file that appears when it is whole, or into memory where there can be none; which of the two.
 
         Once, as all processes must; what computing raises is not the file's fault.
         """
@@ -157,11 +162,11 @@ class EmbeddingCache:
                 raise
             reason = error.strerror if isinstance(error, OSError) else error
             warn(f"embeddings are not kept in {path.parent}: {reason}")
-        else:
-            self._prune(path)
-            kept = _read(path, shape)
-            result = result if kept is None else kept
-        return compute() if result is None else result
+            return compute() if result is None else result, False
+        self._prune(path)
+        kept = _read(path, shape)
+        result = result if kept is None else kept
+        return compute() if result is None else result, True
 
     def _prune(self, newest: Path) -> None:
         """Remove the least recently used files until the others fit, and what killed runs left a day ago."""

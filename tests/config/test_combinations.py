@@ -24,7 +24,7 @@ from tests.config.loading import adaptation, load, mistake, objective, stage
         ({"backbone": {"pools": 2}}, "backbone: pools belongs to conv4, not to resnet18"),
         ({"backbone": {"name": "koch", "pools": 2}}, "backbone: pools belongs to conv4, not to koch"),
         ({"backbone": {"name": "koch", "scale": 2}}, "backbone: scale belongs to mobilenet_v1, not to koch"),
-        ({"data": {"name": "omniglot"}}, "data: omniglot needs a split: vinyals"),
+        ({"data": {"name": "omniglot"}}, "data: omniglot needs a split: vinyals or vinyals_trainval"),
         ({"evaluation": {"way": [5, 20, 5]}}, "c.yaml: evaluation: way lists a number twice"),
         ({"evaluation": {"shot": [1, 1]}}, "c.yaml: evaluation: shot lists a number twice"),
         (

@@ -315,6 +315,13 @@ def test_shipped_split_keeps_the_rotations_of_a_character_together() -> None:
         assert {label % 1623 + 1623 * r for label in part for r in range(4)} == set(part)
 
 
+def test_trainval_moves_the_validation_classes_to_the_base_and_leaves_the_novel_ones() -> None:
+    chosen_on, trained_on = load_split("omniglot", "vinyals"), load_split("omniglot", "vinyals_trainval")
+    assert trained_on.base.classes == tuple(sorted(chosen_on.base.classes + chosen_on.validation.classes))
+    assert trained_on.validation.classes == ()
+    assert trained_on.novel == chosen_on.novel
+
+
 @pytest.fixture(scope="module")
 def real() -> Path:
     if "PPFSL_DATA" not in os.environ:

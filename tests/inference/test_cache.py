@@ -492,6 +492,19 @@ def test_no_other_batch_or_embedder_is_taken_for_one(change: str, cache: Embeddi
     assert found.shape != before.shape or not np.array_equal(found, before)
 
 
+def test_a_folder_that_cannot_be_written_is_tried_once(
+    cache: EmbeddingCache, table: ImageTable, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    embedder, calls = build_embedder(SMALL, 0), list[int]()
+    monkeypatch.setattr(module, "new_array", full_disk)
+    run = cache.remembering(embedder, runs(embedder, calls))
+    for start in (0, 2, 0):
+        pixels = to_pixels(table.images[start : start + 2])
+        assert np.array_equal(run(pixels), predictor(embedder)(pixels))
+    assert capsys.readouterr().err.count("warning: embeddings are not kept") == 1
+    assert calls == [0, 2, 2, 2] and not files(cache)
+
+
 def test_nothing_is_remembered_without_a_folder_or_above_the_limit(table: ImageTable, tmp_path: Path) -> None:
     embedder, calls = build_embedder(SMALL, 0), list[int]()
     for cache in (NO_CACHE, EmbeddingCache(tmp_path, 4 * 2 * 5 - 1)):
