@@ -83,9 +83,16 @@ def read_rows(results: Path) -> list[Row]:
     return sorted(rows, key=lambda row: (row[0].order, row[2].as_posix()))
 
 
+_SAME = ("dataset", "split", "backbone", "image_size", "pretrained", "stages", "embedding")
+"""What a run has in common with the one that it repeats."""
+
+
 def _check_repeats(rows: Sequence[Row]) -> None:
-    """Raise where a repetition would be shown nowhere, or is none: its row has no section, or the same seed."""
-    seeds = {folder: {result["seed"]} for about, result, folder in rows if not (about.comparison or about.repeats)}
+    """Raise where a repetition would be shown nowhere, or is none: its row has no section, is another run's, or has
+    the same seed.
+    """
+    repeated = {folder: result for about, result, folder in rows if not (about.comparison or about.repeats)}
+    seeds = {folder: {result["seed"]} for folder, result in repeated.items()}
     for about, result, folder in rows:
         if not about.repeats:
             continue
@@ -96,6 +103,12 @@ def _check_repeats(rows: Sequence[Row]) -> None:
             )
         if about.comparison:
             raise UserError(f"{path}: a row cannot both repeat {about.repeats} and be in a comparison; leave one out")
+        first = repeated[folder.parent / about.repeats]
+        for key in (key for key in _SAME if result.get(key) != first.get(key)):
+            raise UserError(
+                f"{path}: {about.repeats} has {key} {first.get(key)!r}, this row {result.get(key)!r}; a repetition "
+                "differs in its seed alone"
+            )
         if result["seed"] in seen:
             raise UserError(
                 f"{path}: {about.repeats} or another run that repeats it has the seed {result['seed']} already; "

@@ -65,7 +65,8 @@ def sections(
 
 
 def add_row(run: Path, folder: Path) -> None:
-    """Copy a run's result.json to a row's folder, without what it says of each of many classes, which is large.
+    """Copy a run's result.json to a row's folder, without what it says of each of many classes, which is large, but for
+    what a fixed support set was asked about.
 
     Beside it goes validation.json, where validations were made: [{"epoch", "name", "value"}] of metrics.jsonl.
 
@@ -74,7 +75,7 @@ def add_row(run: Path, folder: Path) -> None:
     """
     result = read_json(run / "result.json")
     for evaluation in result["evaluations"]:
-        if len(evaluation["per_class"]) > MOST_CLASSES:
+        if len(evaluation["per_class"]) > MOST_CLASSES and not evaluation["support_set"]:
             del evaluation["confusion"], evaluation["per_class"]
     make_folder(folder)
     write_json(folder / "result.json", result)

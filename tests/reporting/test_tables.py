@@ -25,10 +25,12 @@ def evaluation(name: str, correct: list[int], **other: Any) -> dict[str, Any]:
     return row | other
 
 
-def save(folder: Path, order: int, title: str, *rows: dict[str, Any], extra: str = "", seed: int = 3) -> None:
+def save(
+    folder: Path, order: int, title: str, *rows: dict[str, Any], extra: str = "", seed: int = 3, **facts: Any
+) -> None:
     folder.mkdir(parents=True)
     result = {"dataset": "flowers102", "split": "fsl_ssl", "backbone": "conv4", "pretrained": None, "seed": seed}
-    result |= {"image_size": 84, "stages": ["cross_entropy", "cosine"], "versions": {"paddle": "3.3.1"}}
+    result |= {"image_size": 84, "stages": ["cross_entropy", "cosine"], "versions": {"paddle": "3.3.1"}, **facts}
     (folder / "result.json").write_text(json.dumps({**result, "evaluations": list(rows)}))
     (folder / "about.yaml").write_text(ABOUT.format(order=order, title=title) + extra)
 
@@ -93,6 +95,17 @@ def test_no_repetition_is_dropped_in_silence(first: str, second: str, message: s
         make_tables(tmp_path / "results", tmp_path / "results.md")
 
 
+@pytest.mark.parametrize(
+    ("key", "value"), [("split", "metadataset"), ("stages", ["triplet"]), ("embedding", {"mirror": True})]
+)
+def test_another_run_is_no_repetition(key: str, value: Any, tmp_path: Path) -> None:
+    save(tmp_path / "results" / "a", 1, "First", evaluation("class_mean", [8, 6]))
+    again = evaluation("class_mean", [8, 6])
+    save(tmp_path / "results" / "b", 2, "Again", again, extra="repeats: a\n", seed=4, **{key: value})
+    with pytest.raises(UserError, match=f"b/about.yaml: a has {key} .* a repetition differs in its seed alone"):
+        make_tables(tmp_path / "results", tmp_path / "results.md")
+
+
 def test_transductive_rows_have_a_table_of_their_own(tmp_path: Path) -> None:
     rows = evaluation("class_mean", [8, 6]), evaluation("entropy", [9, 8], transductive=True)
     save(tmp_path / "results" / "a", 1, "First", *rows)
@@ -152,7 +165,8 @@ def test_a_row_is_the_runs_result_without_what_it_says_of_each_of_many_classes(t
     few = evaluation("few", [8, 6], confusion=[[3]])
     many = evaluation("many", [9, 8], confusion=[[1]])
     many["per_class"] = many["per_class"] * (MOST_CLASSES + 1)
-    save(tmp_path / "run", 1, "Run", few, many)
+    fixed = many | {"support_set": True}
+    save(tmp_path / "run", 1, "Run", few, many, fixed)
     add_row(tmp_path / "run", tmp_path / "results" / "row")
     before = json.loads((tmp_path / "run" / "result.json").read_text())
     after = json.loads((tmp_path / "results" / "row" / "result.json").read_text())
