@@ -12,7 +12,7 @@ import paddle
 from paddle import nn
 
 from ppfsl.backbones.embedder import Architecture, Embedder, build_embedder
-from ppfsl.backbones.weights import load_pretrained, weights_of
+from ppfsl.backbones.weights import check_pretrained, load_pretrained, weights_of
 from ppfsl.config import Config
 from ppfsl.config_file import run_folder, to_yaml
 from ppfsl.data.class_split import part_images
@@ -67,6 +67,8 @@ def run(config: Config, name: str, checkpoint: Path | None = None) -> Path:
 def _run(config: Config, name: str, checkpoint: Path | None, world: World) -> Path:
     folder = run_folder(config, name)
     found = None if checkpoint is None else _checkpoint_parts(checkpoint, config, world)
+    if found is None:
+        world.on_main(lambda: _check_weights(config, folder))  # decoding may take minutes
     data = world.in_turns(lambda: open_data(config))
     if world.size > 1:
         world.check_same(common_facts(config, data.table))
@@ -109,6 +111,12 @@ def _run(config: Config, name: str, checkpoint: Path | None, world: World) -> Pa
     if (memory := peak_memory()) is not None:
         say(f"peak memory: {memory:.1f} GB")
     return folder
+
+
+def _check_weights(config: Config, folder: Path) -> None:
+    """Raise where training that has not begun lacks the weights that it starts from."""
+    if not (folder / "checkpoints" / "last.safetensors").exists():
+        check_pretrained(config.backbone.pretrained)
 
 
 def _keep_finished(trained: Checkpoint, embedder: Embedder, best: Path) -> None:

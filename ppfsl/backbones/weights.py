@@ -60,6 +60,16 @@ def load_strictly(layer: nn.Layer, weights: Weights, origin: str) -> None:
         tensor.set_value(np.ascontiguousarray(weights[name]).astype(str(tensor.dtype).rsplit(".", 1)[-1]))
 
 
+def check_pretrained(pretrained: str) -> None:
+    """Raise where `backbone.pretrained` names a file that is not there.
+
+    Raises:
+        UserError: naming it.
+    """
+    if pretrained not in ("none", "imagenet"):
+        _check_file(Path(pretrained))
+
+
 def load_pretrained(embedder: Embedder, pretrained: str) -> None:
     """Set the backbone's weights as `backbone.pretrained` says: `none`, `imagenet`, or a file.
 
@@ -90,8 +100,7 @@ def read_weights(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
     Raises:
         UserError: when the file is missing, damaged or of another kind.
     """
-    if not path.is_file():
-        raise UserError(f"there is no weights file {path}")
+    _check_file(path)
     if path.suffix == ".pdparams":
         return _unpickle(path), {}
     try:
@@ -99,6 +108,11 @@ def read_weights(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
             return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118
     except (SafetensorError, OSError, ValueError, TypeError) as error:  # TypeError: bfloat16, which numpy lacks
         raise UserError(f"{path} is not a readable .safetensors file ({error}); fetch or train it again") from None
+
+
+def _check_file(path: Path) -> None:
+    if not path.is_file():
+        raise UserError(f"there is no weights file {path}")
 
 
 def _unpickle(path: Path) -> dict[str, np.ndarray]:
