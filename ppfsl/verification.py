@@ -133,7 +133,7 @@ def draw_sets(labels: np.ndarray, count: int, sets: int, seed: int, purpose: str
 def _check_enough(sizes: np.ndarray, count: int, sets: int) -> None:
     """Raise unless classes of these sizes have so many sets of `count` pairs, half of each kind."""
     if len(sizes) < 2:
-        raise UserError(f"verification needs images of two classes, but there are {len(sizes)}; add another class")
+        raise UserError(f"verification needs images of two classes, not {len(sizes)}; add another class")
     of_one = int((sizes * (sizes - 1) // 2).sum())
     of_two = (int(sizes.sum()) ** 2 - int((sizes**2).sum())) // 2
     if not of_one:

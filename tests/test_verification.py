@@ -144,8 +144,8 @@ def test_pairs_are_numbered_without_gaps_however_large_the_class() -> None:
 @pytest.mark.parametrize(
     ("labels", "message"),
     [
-        ([], "images of two classes, but there are 0; add another class"),
-        ([7, 7, 7], "images of two classes, but there are 1; add another class"),
+        ([], "images of two classes, not 0; add another class"),
+        ([7, 7, 7], "images of two classes, not 1; add another class"),
         ([1, 2, 3], "a class with two images, but every class has one; add images"),
         ([1, 1, 2], "1 pairs of one class and 2 of two, too few for 4 pairs, half of each; .* to 2 or less"),
     ],

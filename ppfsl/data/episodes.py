@@ -104,9 +104,9 @@ def check_way(classes: int, way: int, what: str, key: str, part: str | None) -> 
         UserError: saying how many are missing where.
     """
     if classes < way:
-        named = f"{classes} {part} classes" if part else f"{classes}"
+        named = f"{classes} {part} class{'es' * (classes != 1)}" if part else f"{classes}"
         remedy = f"lower {key}" if classes > 1 else "add classes, or choose another split"
-        raise UserError(f"{what} {way} classes, but there are {named}; {remedy}")
+        raise UserError(f"{what} {way} classes, but there {'is' if classes == 1 else 'are'} {named}; {remedy}")
 
 
 def check_sizes(rows_of: Mapping[int, np.ndarray], shot: int, query: int, keys: str = "evaluation") -> None:
@@ -120,6 +120,7 @@ def check_sizes(rows_of: Mapping[int, np.ndarray], shot: int, query: int, keys: 
         name = "a base class" if keys == "objective" else f"class {label}"
         lower = " or ".join(f"{keys}.{key}" for key, value in (("shot", shot), ("query", query)) if value > 1)
         raise UserError(
-            f"{name} has {len(rows)} images, but {shot} shots and {query} queries need {shot + query}; "
+            f"{name} has {len(rows)} image{'s' * (len(rows) != 1)}, but {shot} shot{'s' * (shot != 1)} and "
+            f"{query} quer{'y' if query == 1 else 'ies'} need {shot + query}; "
             + (f"lower {lower}, or add images" if lower else "add images")
         )

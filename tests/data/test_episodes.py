@@ -130,16 +130,16 @@ def test_nobody_is_told_to_lower_what_cannot_be_lower() -> None:
     one_class = np.arange(5), np.ones(5, dtype=np.int64)
     with pytest.raises(UserError) as caught:
         EpisodeSampler(*one_class, 2, 1, 1, 0, "validation")
-    assert str(caught.value).endswith("there are 1 validation classes; add classes, or choose another split")
+    assert str(caught.value).endswith("there is 1 validation class; add classes, or choose another split")
     for shot, query, remedy in (
-        (1, 1, "need 2; add images"),
-        (1, 2, "need 3; lower evaluation.query, or add images"),
-        (2, 1, "need 3; lower evaluation.shot, or add images"),
-        (2, 2, "need 4; lower evaluation.shot or evaluation.query, or add images"),
+        (1, 1, "1 shot and 1 query need 2; add images"),
+        (1, 2, "1 shot and 2 queries need 3; lower evaluation.query, or add images"),
+        (2, 1, "2 shots and 1 query need 3; lower evaluation.shot, or add images"),
+        (2, 2, "2 shots and 2 queries need 4; lower evaluation.shot or evaluation.query, or add images"),
     ):
         with pytest.raises(UserError) as caught:
             check_sizes({1: np.arange(1)}, shot, query)
-        assert str(caught.value).endswith(remedy)
+        assert str(caught.value) == f"class 1 has 1 image, but {remedy}"
 
 
 def test_small_class_is_refused_by_name() -> None:

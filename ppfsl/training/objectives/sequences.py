@@ -34,7 +34,7 @@ class Sequences:
         fewest = int(np.unique(labels, return_counts=True)[1].min())
         if fewest < config.instances:
             raise UserError(
-                f"a base class has {fewest} images, but sequences show {config.instances} of each; "
+                f"a base class has {fewest} image{'s' * (fewest != 1)}, but sequences show {config.instances} of each; "
                 "lower objective.instances, or add images"
             )
         places = np.arange(len(labels))

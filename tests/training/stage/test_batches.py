@@ -106,7 +106,7 @@ def test_images_are_turned_where_the_loss_asks_for_it(table: ImageTable, rows: n
 
 
 def test_images_that_cannot_fill_batches_are_refused(table: ImageTable) -> None:
-    with pytest.raises(UserError, match="training needs two base classes, but there are 1"):
+    with pytest.raises(UserError, match="training needs two base classes, not 1"):
         stage_of(table, np.flatnonzero(table.labels == 10), config())
     few = np.concatenate([np.flatnonzero(table.labels == label)[:2] for label in (10, 20, 30)])
     with pytest.raises(UserError, match="triplet batches need two base classes with 3 images or more"):
