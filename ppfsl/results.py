@@ -214,6 +214,12 @@ def _evaluated_on(data: Data, subject: Subject) -> str:
     return digest.hexdigest()
 
 
+def pictures_digest(data: Data) -> str:
+    """A digest of the evaluated pictures' names and labels: where it is the same, so are episodes of the same seed."""
+    named = [(data.table.files[row], int(data.table.labels[row])) for row in data.rows]
+    return hashlib.sha256(json.dumps(named).encode()).hexdigest()
+
+
 def _chosen_on(config: Config, data: Data) -> list[Any]:
     """What says which images choose verification's threshold: the table's hash stands for their pixels and labels."""
     if config.verification is None:
@@ -276,6 +282,7 @@ def _header(config: Config, name: str, data: Data, subject: Subject, world: Worl
         "name": name,
         "dataset": data.table.name,
         "split": data.split.name,
+        "pictures": pictures_digest(data),
         "backbone": trained.embedder.architecture.backbone,
         "method": config.method,
         # A file is called by its name: its folder concerns one machine alone.

@@ -12,7 +12,7 @@ from ppfsl.data.class_split import ClassSplit, Part
 from ppfsl.data.support_set import save_support_set
 from ppfsl.data.table import ImageTable
 from ppfsl.errors import UserError
-from ppfsl.results import run_support_set
+from ppfsl.results import pictures_digest, run_support_set
 from ppfsl.subject import Data
 
 
@@ -64,6 +64,17 @@ def test_a_file_of_other_classes_is_refused(tmp_path: Path) -> None:
 def test_a_file_and_a_way_contradict_each_other() -> None:
     with pytest.raises(UserError, match="leave out the other keys"):
         config(file="set.json", way=3)
+
+
+def test_pictures_are_known_by_name_and_label_whatever_their_size_and_split() -> None:
+    one = data()
+    larger = dataclasses.replace(one.table, images=np.ones((54, 8, 8, 3), dtype=np.uint8), hash="1")
+    renamed = ClassSplit("other", Part(()), Part((1, 2, 3)), Part((4, 5, 6)))
+    assert pictures_digest(one) == pictures_digest(Data(larger, renamed, one.rows))
+    assert pictures_digest(one) != pictures_digest(data((4, 5)))
+    files = tuple(name.replace("4/", "d/") for name in one.table.files)
+    others = dataclasses.replace(one.table, files=files), dataclasses.replace(one.table, labels=one.table.labels + 1)
+    assert len({pictures_digest(Data(table, one.split, one.rows)) for table in (one.table, *others)}) == 3
 
 
 def test_methods_get_the_vectors_that_they_work_on() -> None:

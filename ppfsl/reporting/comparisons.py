@@ -6,7 +6,7 @@ from typing import Any
 from ppfsl.reporting import wording
 from ppfsl.reporting.pairing import Evaluation, paired_difference, same_questions
 from ppfsl.reporting.phrases import Phrases
-from ppfsl.reporting.rows import Comparison, Row
+from ppfsl.reporting.rows import About, Comparison, Row
 
 
 def comparison_section(comparison: Comparison, rows: Sequence[Row], phrases: Phrases) -> str:
@@ -20,6 +20,7 @@ def comparison_section(comparison: Comparison, rows: Sequence[Row], phrases: Phr
     reference = next(result for _, result, folder in rows if folder.name == comparison.reference)
     _, first, _ = rows[0]
     parts = [f"## {comparison.title}\n", f"{wording.subject(first, phrases)}{phrases.stop}\n"]
+    parts.append(_made(rows, phrases) + "\n")
     if comparison.remark:
         parts.append(comparison.remark.strip() + "\n")
     for kind in ("inductive", "transductive"):
@@ -28,9 +29,35 @@ def comparison_section(comparison: Comparison, rows: Sequence[Row], phrases: Phr
             parts += [f"**{phrases.value(kind)}**\n", *tables]
     if table := list(_verifications(rows, phrases)):
         parts += [f"{phrases.pairs}\n", "\n".join(table) + "\n"]
-    commands = [phrases.command.format(title=about.title, command=about.command) for about, *_ in rows]
+    commands = [_command(about, result, first, phrases) for about, result, _ in rows]
     parts += ["\n".join(f"* {line}" for line in commands) + "\n"]
     return "\n".join(parts)
+
+
+def _made(rows: Sequence[Row], phrases: Phrases) -> str:
+    """Seeds, versions, episodes and machines of all runs, each value once."""
+    results = [result for _, result, _ in rows]
+    found = {
+        "seed": [result["seed"] for result in results],
+        "paddle": [result["versions"]["paddle"] for result in results],
+        "episodes": [e["episodes"] for result in results for e in result["evaluations"] if _counts(e)],
+        "machine": [about.machine for about, *_ in rows],
+    }
+    return phrases.made.format(
+        **{key: phrases.also.join(dict.fromkeys(str(value) for value in values)) for key, values in found.items()}
+    )
+
+
+def _command(about: About, result: dict[str, Any], first: dict[str, Any], phrases: Phrases) -> str:
+    """A run's command, what it trained, and its split where that is not the first run's."""
+    other = phrases.other_split.format(result["split"]) if result["split"] != first["split"] else ""
+    stages = phrases.then.join(result["stages"]) or phrases.no_training
+    return phrases.command.format(title=about.title, command=about.command, stages=stages, split=other)
+
+
+def _title(about: About, phrases: Phrases) -> str:
+    """The title, with a link to the method's page where there is one."""
+    return f"[{about.title}](algorithms/{about.page}{phrases.suffix}.md)" if about.page else about.title
 
 
 def _shown(result: dict[str, Any], kind: str) -> list[Evaluation]:
@@ -64,7 +91,7 @@ def _accuracies(rows: Sequence[Row], reference: dict[str, Any], kind: str, way: 
                 )
             ]
             said = wording.adaptation(next(e for e in mine if e["adaptation"] == adaptation), phrases)
-            line = [about.title, said, *cells, f"{about.minutes:g}"]
+            line = [_title(about, phrases), said, *cells, f"{about.minutes:g}"]
             yield "| " + " | ".join(line) + " |"
 
 

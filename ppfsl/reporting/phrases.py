@@ -23,6 +23,10 @@ class Phrases:
     finish: Mapping[str, str]
     """What is said of each key of `embedding`, its value in the braces."""
     comma: str
+    made: str
+    """How the runs of a comparison were made: seeds, versions, episodes, machines."""
+    also: str
+    """Between two values of which some runs have one and some the other."""
     run: str
     """How one run was made: stages, seed, version, minutes, machine."""
     no_training: str
@@ -48,7 +52,9 @@ class Phrases:
     verification: tuple[str, ...]
     """Columns of the verification of pairs."""
     command: str
-    """One run of a comparison and its command."""
+    """One run of a comparison, its command, and what it trained."""
+    other_split: str
+    """What is said of a run whose split is another than the first one's."""
     stop: str
     """At the end of a line about data or a run."""
     values: Mapping[str, str] = field(default_factory=dict)
@@ -70,8 +76,16 @@ makes it again. Accuracies are in percent, ± half the 95 % interval over episod
 sqrt(episodes)), in percentage points. Inductive and transductive rows never share a table: a transductive method's
 answers depend on the other unlabelled queries of an episode. "Against" is the mean difference to the section's first
 row of the same task on the same episodes, with its paired 95 % interval; in tables of several runs, to the first run.
-"Reported" is what a paper has of the method, which its page names. Batch norm is in evaluation mode but where a row
-says otherwise. Everything that was chosen was chosen on validation classes.
+"Reported" is what a paper has of the method, which its page names; an empty cell: it has no such figure. Batch norm is
+in evaluation mode but where a row says otherwise.
+
+Everything that was chosen was chosen on validation classes. So are the weights of trained networks: of all epochs the
+best by accuracy in the episodes that the configuration's `validation` names (5-way 1-shot unless it says otherwise). A
+stage of training that is judged by another method than the one before it starts a new choice, and keeps its own best
+epoch even where that is below the other stage's. Where a split has no validation classes, the last weights are taken.
+
+"Minutes" are of training and evaluation together, most of them on a machine that had other work at the time. Rows "of
+one thread" were made with `-o threads=1` or the environment's OMP_NUM_THREADS=1, which the commands leave out.
 """,
     subject="{dataset}, split `{split}`; {backbone} at {image_size} px; pretrained weights: {weights}",
     no_weights="none (random initialisation)",
@@ -81,6 +95,8 @@ says otherwise. Everything that was chosen was chosen on validation classes.
         **{"center": "centred by {} classes", "whitening": "whitened by base classes (shrinkage {:g})"},
     },
     comma=", ",
+    made="Seed {seed}; PaddlePaddle {paddle}; {episodes} episodes of each task; made on {machine}.",
+    also=" or ",
     run="; {stages}; seed {seed}; PaddlePaddle {paddle}; {minutes:g} minutes on {machine}",
     no_training="no training",
     then=", then ",
@@ -96,7 +112,8 @@ says otherwise. Everything that was chosen was chosen on validation classes.
     minutes="minutes",
     pairs="Verification of pairs:",
     verification=("method", "similarity", "pairs", "area under ROC", "equal error rate", "accuracy at the threshold"),
-    command="{title}: `{command}`",
+    command="{title}: `{command}` ({stages}{split})",
+    other_split="; split `{}`",
     stop=".",
 )
 
@@ -110,14 +127,23 @@ CHINESE = Phrases(
 准确率以百分数表示，± 之后是各任务上 95 % 置信区间宽度的一半（1.96 x 标准差 / 任务数的平方根），单位为百分点。
 归纳式（inductive）与直推式（transductive）的行从不放进同一张表：直推式方法的答案受同一任务里其他无标签查询的影响。
 “成对差异”是与本节里 way、shot 相同的第一行之间，在同样的任务上准确率之差的平均值，附成对的 95 % 置信区间；
-在多次运行的表里，则是与第一次运行相比。“论文报告”是论文对该方法报告的数字，论文见该方法的页面。除某行另有说明外，批归一化处于评估模式。
-所有选择都是在验证类上作出的。adaptation 和类别名沿用结果文件里的名字。
+在多次运行的表里，则是与第一次运行相比。“论文报告”是论文对该方法报告的数字，论文见该方法的页面；空格表示论文没有这个数字。除某行另有说明外，批归一化处于评估模式。
+adaptation 和类别名沿用结果文件里的名字。
+
+所有选择都是在验证类上作出的。训练所得的权重也是如此：取所有轮次中，在配置的 `validation` 所说的任务上
+（除另有说明外为 5-way 1-shot）准确率最高的。
+一个训练阶段若与前一阶段用不同的方法评分，就重新选择，保留它自己最好的一轮，即使低于前一阶段。划分没有验证类时，取最后的权重。
+
+“分钟”包括训练和评估，大多是在机器同时有其他工作时测得的。
+“单线程”的行是用 `-o threads=1` 或环境变量 OMP_NUM_THREADS=1 得到的，命令里省去了。
 """,
     subject="{dataset}，划分 `{split}`；{backbone}，{image_size} px；预训练权重：{weights}",
     no_weights="无（随机初始化）",
     finished="；嵌入：{}",
     finish={"mirror": "含镜像", "power": "{} 次幂", "center": "按基类居中", "whitening": "按基类白化（收缩 {:g}）"},
     comma="、",
+    made="种子 {seed}；PaddlePaddle {paddle}；每种任务 {episodes} 个；运行于 {machine}。",
+    also=" 或 ",
     run="；{stages}；种子 {seed}；PaddlePaddle {paddle}；{minutes:g} 分钟，{machine}",
     no_training="不训练",
     then="，然后 ",
@@ -133,7 +159,8 @@ CHINESE = Phrases(
     minutes="分钟",
     pairs="图片对的验证：",
     verification=("方法", "相似度", "图片对数", "ROC 曲线下面积", "等错误率", "阈值下的正确率"),
-    command="{title}：`{command}`",
+    command="{title}：`{command}`（{stages}{split}）",
+    other_split="；划分 `{}`",
     stop="。",
     values={
         "base": "基类",
@@ -141,6 +168,8 @@ CHINESE = Phrases(
         "novel": "新类",
         "inductive": "归纳式",
         "transductive": "直推式",
+        "support statistics": "支持集的统计量",
+        "running": "滑动平均的统计量",
         "cosine similarity": "余弦相似度",
         "probability of one class": "同类的概率",
     },

@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from ppfsl.errors import UserError
 from ppfsl.files import read_json
+from ppfsl.reporting.pairing import same_pictures
 
 Model = TypeVar("Model", bound=BaseModel)
 Said = TypeVar("Said", bound="Prose")
@@ -52,7 +53,9 @@ class About(Prose):
     repeats: str = ""
     """The row, in the same folder, of which this is another run with another seed: it is shown there as spread."""
     reported: dict[str, float | str] = {}
-    """Task, such as "5-way 1-shot" -> accuracy in per cent as its paper has it; shown in comparisons."""
+    """Task, such as "5-way 1-shot" -> accuracy in per cent as its paper has it."""
+    page: str = ""
+    """The page below docs/algorithms/ that says which paper that is."""
 
 
 class Comparison(Prose):
@@ -79,8 +82,22 @@ def read_rows(results: Path) -> list[Row]:
     rows = [(_parse(About, folder / "about.yaml"), read_json(folder / "result.json"), folder) for folder in folders]
     if not rows:
         raise UserError(f"there is no result.json below {results}; copy the ones to show there, with an about.yaml")
+    for row in rows:
+        _check_row(*row)
     _check_repeats(rows)
     return sorted(rows, key=lambda row: (row[0].order, row[2].as_posix()))
+
+
+def _check_row(about: About, result: dict[str, Any], folder: Path) -> None:
+    """Raise where about.yaml says what result.json contradicts."""
+    path = folder / "about.yaml"
+    tasks = {f"{e['way']}-way {e['shot']}-shot" for e in result["evaluations"] if not e["support_set"]}
+    unknown = [task for task in about.reported if task not in tasks]
+    if unknown:
+        raise UserError(f"{path}: reported names {unknown[0]!r}, which the row was not asked; mend it, or evaluate it")
+    evaluated = sum(evaluation.get("seconds", 0) for evaluation in result["evaluations"]) / 60
+    if about.minutes < round(evaluated, 1):
+        raise UserError(f"{path}: minutes is {about.minutes:g}, but evaluation alone took {evaluated:.1f}; mend it")
 
 
 _SAME = ("dataset", "split", "backbone", "image_size", "pretrained", "stages", "embedding")
@@ -127,7 +144,8 @@ def read_comparisons(rows: Sequence[Row]) -> list[tuple[Comparison, list[Row]]]:
     """The comparisons that rows belong to, each with its rows in their order.
 
     Raises:
-        UserError: when the file of a comparison is missing, malformed, or names a reference that is none of its rows.
+        UserError: when the file of a comparison is missing, malformed, or names a reference that is none of its rows;
+            when a row was asked about other pictures than the reference.
     """
     members: dict[Path, list[Row]] = {}
     for row in rows:
@@ -138,6 +156,14 @@ def read_comparisons(rows: Sequence[Row]) -> list[tuple[Comparison, list[Row]]]:
     for path, (comparison, mine) in zip(members, comparisons, strict=True):
         if comparison.reference not in [folder.name for *_, folder in mine]:
             raise UserError(f"{path}: the reference {comparison.reference} is none of its rows; mend it")
+        reference = next(result for _, result, folder in mine if folder.name == comparison.reference)
+        for _, result, folder in mine:
+            part = result["evaluations"][0]["part"]
+            if part != reference["evaluations"][0]["part"] or not same_pictures(result, reference, part):
+                raise UserError(
+                    f"{path}: {folder.name} was asked about other pictures than {comparison.reference}; "
+                    "rows of one comparison share data set, split and part"
+                )
     return comparisons
 
 

@@ -9,10 +9,13 @@ from ppfsl.errors import UserError
 from ppfsl.files import read_json
 from ppfsl.progress import warn
 from ppfsl.reporting import wording
-from ppfsl.reporting.pairing import Evaluation, paired_difference
+from ppfsl.reporting.pairing import Evaluation, paired_difference, same_pictures
 from ppfsl.reporting.terminal import console_of, text_of
 
-_TASK = ("dataset", "split", "part", "way", "shot", "query", "episodes", "seed", "support_set")
+_TASK = ("part", "way", "shot", "query", "episodes", "seed", "support_set")
+
+Asked = tuple[str, dict[str, Any], Evaluation]
+"""What a run is called, its result, one of its evaluations."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +46,7 @@ class Task:
 
     Attributes:
         title: in words.
-        facts: data set, split, part, way, shot, query, episodes, seed, support_set.
+        facts: data set, split (of the first run), part, way, shot, query, episodes, seed, support_set.
         entries: in the order of the runs.
     """
 
@@ -62,16 +65,20 @@ def compare_runs(folders: Sequence[Path]) -> list[Task]:
         UserError: when a folder has no readable result, or no two evaluations posed the same episodes.
     """
     names = _short([folder.resolve() for folder in folders])
-    groups: dict[tuple[Any, ...], list[tuple[str, Evaluation]]] = {}
-    posers: dict[tuple[Any, ...], set[int]] = {}  # which of the runs
+    groups: list[list[Asked]] = []
+    posers: list[set[int]] = []  # which of the runs
     for run, (name, folder) in enumerate(zip(names, folders, strict=True)):
         result = read_json(folder / "result.json", _checked)
         for evaluation in result["evaluations"]:
-            key = tuple((result | evaluation)[fact] for fact in _TASK)
-            groups.setdefault(key, []).append((name, evaluation))
-            posers.setdefault(key, set()).add(run)
-    tasks = [_task(dict(zip(_TASK, key, strict=True)), found) for key, found in groups.items() if len(found) > 1]
-    met = {run for runs in posers.values() if len(runs) > 1 for run in runs}
+            asked = name, result, evaluation
+            place = next((place for place, group in enumerate(groups) if _same_task(group[0], asked)), len(groups))
+            if place == len(groups):
+                groups.append([])
+                posers.append(set())
+            groups[place].append(asked)
+            posers[place].add(run)
+    tasks = [_task(group) for group in groups if len(group) > 1]
+    met = {run for runs in posers if len(runs) > 1 for run in runs}
     alone = [name for run, name in enumerate(names) if run not in met]
     if not tasks or (len(names) > 1 and not met):
         raise UserError(
@@ -115,7 +122,7 @@ def to_markdown(tasks: Sequence[Task]) -> str:
 
 def _checked(result: Any) -> dict[str, Any]:
     for evaluation in result["evaluations"]:
-        for key in (*_TASK[2:], "adaptation", "accuracy", "ci95", "transductive", "episode_correct"):
+        for key in (*_TASK, "adaptation", "accuracy", "ci95", "transductive", "episode_correct"):
             evaluation[key]
         if len(evaluation["episode_correct"]) != evaluation["episodes"]:
             raise ValueError(f"it has {len(evaluation['episode_correct'])} of {evaluation['episodes']} episodes")
@@ -123,10 +130,18 @@ def _checked(result: Any) -> dict[str, Any]:
     return dict(result)
 
 
-def _task(facts: dict[str, Any], found: Sequence[tuple[str, Evaluation]]) -> Task:
-    reference = found[0][1]
+def _same_task(asked: Asked, other: Asked) -> bool:
+    (_, result, evaluation), (_, second, again) = asked, other
+    same = all(evaluation[fact] == again[fact] for fact in _TASK)
+    return same and same_pictures(result, second, evaluation["part"])
+
+
+def _task(group: Sequence[Asked]) -> Task:
+    _, first, reference = group[0]
+    facts = {"dataset": first["dataset"], "split": first["split"], **{fact: reference[fact] for fact in _TASK}}
+    splits = " and ".join(dict.fromkeys(str(result["split"]) for _, result, _ in group))
     entries = []
-    for name, evaluation in found:
+    for name, _, evaluation in group:
         paired = evaluation is not reference and not facts["support_set"]
         difference, interval = paired_difference(evaluation, reference) if paired else (None, None)
         entries.append(
@@ -142,7 +157,7 @@ def _task(facts: dict[str, Any], found: Sequence[tuple[str, Evaluation]]) -> Tas
         )
     what = "one support set" if facts["support_set"] else f"{facts['episodes']} episodes of seed {facts['seed']}"
     title = (
-        f"{facts['dataset']}, split {facts['split']}, {facts['part']} classes, "
+        f"{facts['dataset']}, split {splits}, {facts['part']} classes, "
         f"{facts['way']}-way {facts['shot']}-shot, {facts['query']} queries a class, {what}"
     )
     return Task(title, facts, tuple(entries))

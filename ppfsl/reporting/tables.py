@@ -114,7 +114,7 @@ def _section(about: About, result: dict[str, Any], repeats: Sequence[dict[str, A
     episodic = [row for row in result["evaluations"] if not row["support_set"]]
     for kind, rows in wording.by_kind(episodic):
         parts.append(f"**{phrases.value(kind)}**\n")
-        parts.append("\n".join(_table(rows, episodic, repeats, phrases)) + "\n")
+        parts.append("\n".join(_table(about, rows, episodic, repeats, phrases)) + "\n")
     if repeats:
         seeds = phrases.comma.join(str(run["seed"]) for run in (result, *repeats))
         parts.append(f"{phrases.seeds.format(seeds=seeds)}\n")
@@ -124,14 +124,20 @@ def _section(about: About, result: dict[str, Any], repeats: Sequence[dict[str, A
 
 
 def _table(
-    rows: Sequence[Evaluation], all_rows: Sequence[Evaluation], repeats: Sequence[dict[str, Any]], phrases: Phrases
+    about: About,
+    rows: Sequence[Evaluation],
+    all_rows: Sequence[Evaluation],
+    repeats: Sequence[dict[str, Any]],
+    phrases: Phrases,
 ) -> Iterator[str]:
-    yield from wording.table_head(phrases.evaluations + ((phrases.spread,) if repeats else ()))
+    reported = (phrases.task[1],) if about.reported else ()
+    yield from wording.table_head(phrases.evaluations + reported + ((phrases.spread,) if repeats else ()))
     for row in sorted(rows, key=lambda row: (row["way"], row["shot"])):
         first = next(other for other in all_rows if same_questions(other, row))
         yield (
             f"| {row['way']} | {row['shot']} | {phrases.value(row['part'])} | {wording.adaptation(row, phrases)} "
             f"| {100 * row['accuracy']:.2f} ± {100 * row['ci95']:.2f} | {_against(row, first)} | {row['episodes']} |"
+            + (f" {about.reported.get(wording.task(row), '')} |" if reported else "")
             + (f" {_spread(row, repeats)} |" if repeats else "")
         )
 

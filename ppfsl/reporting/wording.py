@@ -28,7 +28,7 @@ def table_head(names: Sequence[str]) -> list[str]:
 def adaptation(evaluation: Evaluation, phrases: Phrases = ENGLISH) -> str:
     """The adaptation for a cell of a Markdown table, with the mode of batch norm where that is an unusual one."""
     mode = evaluation.get("batch_norm", "eval")
-    unusual = "" if mode == "eval" else phrases.batch_norm.format(mode=mode.replace("_", " "))
+    unusual = "" if mode == "eval" else phrases.batch_norm.format(mode=phrases.value(mode.replace("_", " ")))
     return cell(evaluation["adaptation"]) + unusual
 
 

@@ -31,6 +31,7 @@ def test_a_run_keeps_the_contract(finished: Path, departures: Callable[[Path], l
     result = result_of(finished)
     assert (result["schema"], result["name"], result["dataset"], result["split"]) == (1, "tiny", "folder", "ratio")
     assert (result["backbone"], result["pretrained"], result["seed"]) == ("conv4", None, 0)
+    assert len(result["pictures"]) == 64
     assert {"paddle", "ppfsl"} <= set(result["versions"])
     page = (finished / "report.html").read_text(encoding="utf-8")
     for text in ("everything", "class05", "transductive", "data:image/png;base64"):

@@ -45,7 +45,7 @@ def test_a_line_per_run_and_adaptation_with_paired_differences_and_reported_figu
     assert "| First | a | 70.00 ± 13.86 |  |  | 90.00 ± 0.00 |  |  | 10 |" in lines
     assert "| Second | b | 85.00 ± 6.93 | +15.00 ± 6.93 | 98.8 | 95.00 ± 6.93 | +5.00 ± 6.93 |  | 20 |" in lines
     assert "| Second | c | 70.00 ± 13.86 | +0.00 ± 0.00 | 98.8 |  |  |  | 20 |" in lines
-    assert "* Second: `python tools/train.py -c configs/omniglot/second.yaml`" in lines
+    assert "* Second: `python tools/train.py -c configs/omniglot/second.yaml` (second)" in lines
     assert "Mind this." in lines and "## Omniglot" in lines
     header = next(line for line in lines if line.startswith("| method"))
     assert header.count("|") == lines[lines.index(header) + 1].count("|") == lines[lines.index(header) + 2].count("|")
@@ -61,7 +61,7 @@ def test_without_figures_of_papers_there_are_no_columns_for_them(tmp_path: Path)
 def test_every_way_has_a_table_of_its_own(tmp_path: Path) -> None:
     many = {"way": 20}
     save(tmp_path / "results", "first", 1, evaluation("a", [8, 6]), evaluation("a", [16, 12], **many))
-    save(tmp_path / "results", "second", 2, evaluation("b", [9, 8]), about='reported: {"20-way 1-shot": 97}\n')
+    save(tmp_path / "results", "second", 2, evaluation("b", [9, 8]))
     save(tmp_path / "results", "third", 3, evaluation("c", [16, 16], **many), about='reported: {"20-way 1-shot": 98}\n')
     lines = page(tmp_path).splitlines()
     heads = [line for line in lines if line.startswith("| method")]
@@ -71,6 +71,45 @@ def test_every_way_has_a_table_of_its_own(tmp_path: Path) -> None:
     assert [line.split(" | ")[0] for line in few] == ["| First", "| Second"]
     assert [line.split(" | ")[0] for line in several] == ["| First", "| Third"]
     assert "| Third | c | 160.00 ± 0.00 | +5.00 ± 6.93 | 98.0 | 30 |" in several
+
+
+def test_what_a_comparison_was_made_with_is_said_once(tmp_path: Path) -> None:
+    save(tmp_path / "results", "first", 1, evaluation("a", [8, 6]))
+    more = {"seed": 7, "versions": {"paddle": "3.4.0"}, "split": "vinyals_trainval", "stages": ["cosine", "triplet"]}
+    save(tmp_path / "results", "second", 2, evaluation("b", [9, 8]), evaluation("c", [9, 8, 7], shot=5), **more)
+    save(tmp_path / "results", "third", 3, evaluation("b", [9, 8]), stages=[])
+    lines = page(tmp_path).splitlines()
+    assert "Seed 0 or 7; PaddlePaddle 3.3.1 or 3.4.0; 2 or 3 episodes of each task; made on 2 cores." in lines
+    command = "python tools/train.py -c configs/omniglot"
+    assert f"* First: `{command}/first.yaml` (first)" in lines
+    assert f"* Second: `{command}/second.yaml` (cosine, then triplet; split `vinyals_trainval`)" in lines
+    assert f"* Third: `{command}/third.yaml` (no training)" in lines
+    chinese = (tmp_path / "results_zh.md").read_text(encoding="utf-8")
+    assert "种子 0 或 7；PaddlePaddle 3.3.1 或 3.4.0；每种任务 2 或 3 个；运行于 2 cores。" in chinese
+    assert "second.yaml`（cosine，然后 triplet；划分 `vinyals_trainval`）" in chinese
+
+
+@pytest.mark.parametrize(
+    ("row", "result"),
+    [({}, {"split": "own"}), ({}, {"dataset": "flowers102"}), ({"part": "validation"}, {}), ({}, {"pictures": "x"})],
+)
+def test_rows_about_other_pictures_are_refused(row: dict[str, Any], result: dict[str, Any], tmp_path: Path) -> None:
+    save(tmp_path / "results", "first", 1, evaluation("a", [8, 6]), pictures="y")
+    save(tmp_path / "results", "second", 2, evaluation("b", [9, 8], **row), **result)
+    with pytest.raises(UserError, match=r"all\.yaml: second was asked about other pictures than first; rows of one"):
+        page(tmp_path)
+
+
+def test_a_methods_page_is_linked_in_its_language(tmp_path: Path) -> None:
+    save(tmp_path / "results", "first", 1, evaluation("a", [8, 6]), about="page: maml\n")
+    assert "| [First](algorithms/maml.md) | a |" in page(tmp_path)
+    assert "| [First](algorithms/maml_zh.md) | a |" in (tmp_path / "results_zh.md").read_text(encoding="utf-8")
+
+
+def test_differences_are_to_the_references_first_adaptation(tmp_path: Path) -> None:
+    save(tmp_path / "results", "first", 1, evaluation("a", [8, 6]), evaluation("b", [10, 10]))
+    save(tmp_path / "results", "second", 2, evaluation("c", [9, 7]))
+    assert "| Second | c | 80.00 ± 13.86 | +10.00 ± 0.00 | 20 |" in page(tmp_path)
 
 
 def test_rows_of_a_comparison_have_no_section_of_their_own(tmp_path: Path) -> None:
@@ -118,4 +157,4 @@ def test_the_chinese_page_has_the_same_lines_under_chinese_words(tmp_path: Path)
     assert "| 方法 | adaptation | 5-way 1-shot | 成对差异 | 论文报告 | 分钟 |" in lines
     assert "| 其一 | a | 70.00 ± 13.86 |  | 98.8 | 10 |" in lines
     assert "| 其一 | 余弦相似度 | 400 | 0.9877 | 5.12 % | 94.75 ± 2.19 |" in lines
-    assert "* 其一：`python tools/train.py -c configs/omniglot/first.yaml`" in lines
+    assert "* 其一：`python tools/train.py -c configs/omniglot/first.yaml`（first）" in lines

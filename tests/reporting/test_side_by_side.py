@@ -68,6 +68,21 @@ def test_other_data_are_not_compared(change: Result, run: Callable[..., Path]) -
         compare_runs(runs)
 
 
+def test_splits_with_the_same_novel_classes_are_compared(run: Callable[..., Path]) -> None:
+    said = {"dataset": "omniglot", "split": "vinyals"}
+    runs = [run("a", evaluation(CORRECT["a"]), **said)]
+    runs.append(run("b", evaluation(CORRECT["b"]), **{**said, "split": "vinyals_trainval"}))
+    (task,) = compare_runs(runs)
+    assert task.title.startswith("omniglot, split vinyals and vinyals_trainval, novel classes, ")
+    assert task.facts["split"] == "vinyals" and len(task.entries) == 2
+
+
+def test_other_pictures_under_one_name_are_not_compared(run: Callable[..., Path]) -> None:
+    runs = [run(name, evaluation(correct), pictures=name) for name, correct in CORRECT.items()]
+    with pytest.raises(UserError, match="no episodes in common"):
+        compare_runs(runs)
+
+
 def test_what_is_shared_is_compared_task_by_task(run: Callable[..., Path]) -> None:
     five = {"shot": 5}
     first = run("a", evaluation(CORRECT["a"]), evaluation(CORRECT["b"], **five), evaluation(CORRECT["a"], way=3))

@@ -106,6 +106,54 @@ def test_another_run_is_no_repetition(key: str, value: Any, tmp_path: Path) -> N
         make_tables(tmp_path / "results", tmp_path / "results.md")
 
 
+def test_a_spread_is_that_of_the_same_questions(tmp_path: Path) -> None:
+    rows = evaluation("class_mean", [8, 6]), evaluation("class_mean", [10, 10], shot=5)
+    save(tmp_path / "results" / "a", 1, "First", *rows)
+    again = evaluation("class_mean", [9, 9], shot=5), evaluation("class_mean", [6, 6])
+    save(tmp_path / "results" / "b", 2, "Again", *again, extra="repeats: a\n", seed=4)
+    make_tables(tmp_path / "results", tmp_path / "results.md")
+    page = (tmp_path / "results.md").read_text()
+    assert "| 2 | 1 | novel | class_mean | 70.00 ± 13.86 |  | 2 | 65.00 (7.07) |" in page
+    assert "| 2 | 5 | novel | class_mean | 100.00 ± 0.00 |  | 2 | 95.00 (7.07) |" in page
+
+
+def test_tasks_stand_in_order(tmp_path: Path) -> None:
+    asked = [(5, 5), (2, 5), (5, 1), (2, 1)]
+    rows = [evaluation("class_mean", [8, 6], way=way, shot=shot) for way, shot in asked]
+    save(tmp_path / "results" / "a", 1, "First", *rows)
+    make_tables(tmp_path / "results", tmp_path / "results.md")
+    found = [line for line in (tmp_path / "results.md").read_text().splitlines() if "| novel |" in line]
+    assert [line.split(" | ")[:2] for line in found] == [["| 2", "1"], ["| 2", "5"], ["| 5", "1"], ["| 5", "5"]]
+
+
+def test_a_row_of_its_own_shows_what_its_paper_reports(tmp_path: Path) -> None:
+    rows = evaluation("class_mean", [8, 6]), evaluation("class_mean", [8, 6], shot=5)
+    save(tmp_path / "results" / "a", 1, "First", *rows, extra='reported: {"2-way 5-shot": 91.5}\n')
+    make_tables(tmp_path / "results", tmp_path / "results.md")
+    page = (tmp_path / "results.md").read_text()
+    assert "| episodes | reported |" in page
+    assert "| 2 | 1 | novel | class_mean | 70.00 ± 13.86 |  | 2 |  |" in page
+    assert "| 2 | 5 | novel | class_mean | 70.00 ± 13.86 |  | 2 | 91.5 |" in page
+
+
+def test_a_figure_for_a_task_that_was_not_asked_is_named(tmp_path: Path) -> None:
+    row = evaluation("class_mean", [8, 6]), evaluation("class_mean", [8, 6], way=9, support_set=True)
+    for number, task in enumerate(("2-way 1 shot", "9-way 1-shot")):
+        results = tmp_path / str(number)
+        save(results / "a", 1, "First", *row, extra=f'reported: {{"{task}": 91.5}}\n')
+        with pytest.raises(UserError, match=rf"a/about\.yaml: reported names '{task}', which the row was not asked"):
+            make_tables(results, tmp_path / "results.md")
+
+
+def test_minutes_are_no_fewer_than_evaluation_took(tmp_path: Path) -> None:
+    rows = [evaluation("class_mean", [8, 6], shot=shot, seconds=120.0) for shot in (1, 5)]
+    save(tmp_path / "fits" / "a", 1, "First", rows[0])  # of 3 minutes
+    assert make_tables(tmp_path / "fits", tmp_path / "results.md") == 1
+    save(tmp_path / "long" / "a", 1, "First", *rows)
+    with pytest.raises(UserError, match=r"a/about\.yaml: minutes is 3, but evaluation alone took 4\.0; mend it"):
+        make_tables(tmp_path / "long", tmp_path / "results.md")
+
+
 def test_transductive_rows_have_a_table_of_their_own(tmp_path: Path) -> None:
     rows = evaluation("class_mean", [8, 6]), evaluation("entropy", [9, 8], transductive=True)
     save(tmp_path / "results" / "a", 1, "First", *rows)
@@ -157,7 +205,7 @@ def test_the_chinese_page_stands_beside_the_english_one_and_they_link_to_each_ot
     assert "flowers102，划分 `fsl_ssl`；conv4，84 px；预训练权重：无（随机初始化）；" in chinese
     assert "cross_entropy，然后 cosine；种子 3；PaddlePaddle 3.3.1；3 分钟，2 cores。" in chinese
     assert "| 2 | 1 | 新类 | class_mean | 70.00 ± 13.86 |  | 2 |" in chinese.split("**直推式**")[0]
-    assert "| entropy（批归一化：running） | 85.00 ± 6.93 | +15.00 ± 6.93 |" in chinese.split("**直推式**")[1]
+    assert "| entropy（批归一化：滑动平均的统计量） | 85.00 ± 6.93 | +15.00 ± 6.93 |" in chinese.split("**直推式**")[1]
     assert "一个支持集，2-way 1-shot，class_mean：3 / 5 正确\n" in chinese
 
 
