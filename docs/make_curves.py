@@ -46,6 +46,7 @@ def curves(axes: Any, along: str, **fixed: int) -> None:
         for name in dict.fromkeys(entry["adaptation"] for entry in rows):
             own = sorted((entry for entry in rows if entry["adaptation"] == name), key=lambda entry: entry[along])
             place = names.index(name)
+            kind = " (transductive)" if own[0]["transductive"] else ""
             axes.errorbar(
                 [entry[along] for entry in own],
                 [100 * entry["accuracy"] for entry in own],
@@ -55,7 +56,7 @@ def curves(axes: Any, along: str, **fixed: int) -> None:
                 markersize=4,
                 linewidth=1.4,
                 linestyle=line,
-                label=f"{name.replace('_', ' ')}, {embedder}",
+                label=f"{name.replace('_', ' ')}{kind}, {embedder}",
             )
     ticks = sorted({entry[along] for entry in first if fixed.items() <= entry.items()})
     axes.set_xscale("log")
