@@ -23,6 +23,8 @@ ROOT = Path(__file__).resolve().parent.parent
 ROWS = ROOT / "results" / "flowers102"
 EMBEDDERS = {"finetuned": "fine-tuned", "frozen": "frozen"}
 BUDGET = "finetuned_mobilenet_v1"
+BUDGETS = {0: "frozen_finished", 1: "finetuned_epochs_1", 3: "finetuned_epochs_3", 7: "finetuned_epochs_7", 14: BUDGET}
+"""Epochs of fine-tuning -> the row of a run of so many."""
 
 
 def evaluations(row: str) -> list[dict[str, Any]]:
@@ -92,14 +94,32 @@ def against_ways() -> Figure:
 
 @styled
 def against_training() -> Figure:
-    """Validation accuracy after every epoch of fine-tuning."""
+    """Novel classes by runs of so many epochs of fine-tuning; validation classes after every epoch of the longest."""
     rows = json.loads((ROWS / BUDGET / "validation.json").read_text(encoding="utf-8"))
-    figure = Figure(figsize=(6.6, 3.4))
-    axes = figure.subplots()
-    axes.plot([row["epoch"] for row in rows], [100 * row["value"] for row in rows], marker="o", color=COLOURS[0])
-    axes.set_xlabel("epochs of fine-tuning on the base classes")
-    axes.set_ylabel("5-way 1-shot accuracy\non validation classes, %")
-    axes.grid(visible=True)
+    figure = Figure(figsize=(8.4, 3.6))
+    novel, validation = figure.subplots(1, 2)
+    for place, shot in enumerate((1, 5)):
+        found = [
+            next(e for e in evaluations(row) if e["adaptation"] == "class_mean" and e["shot"] == shot)
+            for row in BUDGETS.values()
+        ]
+        novel.errorbar(
+            list(BUDGETS),
+            [100 * entry["accuracy"] for entry in found],
+            [100 * entry["ci95"] for entry in found],
+            color=COLOURS[place],
+            marker=MARKERS[place],
+            label=f"{shot} shot{'s' if shot > 1 else ''}",
+        )
+    novel.set_title("a run of so many epochs, class means")
+    novel.set_ylabel("5-way accuracy on novel classes, %")
+    novel.legend(loc="center right")
+    validation.plot([row["epoch"] for row in rows], [100 * row["value"] for row in rows], marker="o", color=COLOURS[0])
+    validation.set_title(f"one run of {max(BUDGETS)} epochs, not finished")
+    validation.set_ylabel("5-way 1-shot accuracy\non validation classes, %")
+    for axes in (novel, validation):
+        axes.set_xlabel("epochs of fine-tuning on the base classes")
+        axes.grid(visible=True)
     return figure
 
 
