@@ -10,6 +10,9 @@ from ppfsl.data.class_split import PartName, load_split, shipped_splits
 
 Evaluation = dict[str, Any]
 
+QUESTIONS = ("part", "way", "shot", "query", "episodes", "seed")
+"""What determines every episode on given pictures."""
+
 
 def same_pictures(result: Mapping[str, Any], other: Mapping[str, Any], part: PartName) -> bool:
     """Whether the episodes of two results are drawn from the same pictures of the same classes.
@@ -35,7 +38,7 @@ def same_pictures(result: Mapping[str, Any], other: Mapping[str, Any], part: Par
 
 def same_questions(one: Evaluation, other: Evaluation) -> bool:
     """Whether two evaluations on the same pictures posed the same episodes."""
-    return all(one[key] == other[key] for key in ("part", "way", "shot", "query", "episodes", "seed"))
+    return all(one[key] == other[key] for key in QUESTIONS)
 
 
 def paired_difference(evaluation: Evaluation, reference: Evaluation) -> tuple[float, float]:

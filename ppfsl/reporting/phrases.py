@@ -53,6 +53,8 @@ class Phrases:
     """Columns of the verification of pairs."""
     command: str
     """One run of a comparison, its command, and what it trained."""
+    page: str
+    """In a section of one run, where its method is explained."""
     other_split: str
     """What is said of a run whose split is another than the first one's."""
     stop: str
@@ -113,6 +115,7 @@ one thread" were made with `-o threads=1` or the environment's OMP_NUM_THREADS=1
     pairs="Verification of pairs:",
     verification=("method", "similarity", "pairs", "area under ROC", "equal error rate", "accuracy at the threshold"),
     command="{title}: `{command}` ({stages}{split})",
+    page="The method and its paper: [{page}](algorithms/{page}.md).",
     other_split="; split `{}`",
     stop=".",
 )
@@ -160,6 +163,7 @@ adaptation 和类别名沿用结果文件里的名字。
     pairs="图片对的验证：",
     verification=("方法", "相似度", "图片对数", "ROC 曲线下面积", "等错误率", "阈值下的正确率"),
     command="{title}：`{command}`（{stages}{split}）",
+    page="方法与论文：[{page}](algorithms/{page}_zh.md)。",
     other_split="；划分 `{}`",
     stop="。",
     values={

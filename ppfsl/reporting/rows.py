@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from ppfsl.errors import UserError
 from ppfsl.files import read_json
+from ppfsl.reporting import wording
 from ppfsl.reporting.pairing import same_pictures
 
 Model = TypeVar("Model", bound=BaseModel)
@@ -55,7 +56,7 @@ class About(Prose):
     reported: dict[str, float | str] = {}
     """Task, such as "5-way 1-shot" -> accuracy in per cent as its paper has it."""
     page: str = ""
-    """The page below docs/algorithms/ that says which paper that is."""
+    """The method's page below docs/algorithms/, which says what paper that is."""
 
 
 class Comparison(Prose):
@@ -91,7 +92,7 @@ def read_rows(results: Path) -> list[Row]:
 def _check_row(about: About, result: dict[str, Any], folder: Path) -> None:
     """Raise where about.yaml says what result.json contradicts."""
     path = folder / "about.yaml"
-    tasks = {f"{e['way']}-way {e['shot']}-shot" for e in result["evaluations"] if not e["support_set"]}
+    tasks = {wording.task(evaluation) for evaluation in result["evaluations"] if not evaluation["support_set"]}
     unknown = [task for task in about.reported if task not in tasks]
     if unknown:
         raise UserError(f"{path}: reported names {unknown[0]!r}, which the row was not asked; mend it, or evaluate it")
@@ -154,12 +155,12 @@ def read_comparisons(rows: Sequence[Row]) -> list[tuple[Comparison, list[Row]]]:
             members.setdefault(folder.parent / f"{about.comparison}.yaml", []).append(row)
     comparisons = [(_parse(Comparison, path), mine) for path, mine in members.items()]
     for path, (comparison, mine) in zip(members, comparisons, strict=True):
-        if comparison.reference not in [folder.name for *_, folder in mine]:
+        reference = next((result for _, result, folder in mine if folder.name == comparison.reference), None)
+        if reference is None:
             raise UserError(f"{path}: the reference {comparison.reference} is none of its rows; mend it")
-        reference = next(result for _, result, folder in mine if folder.name == comparison.reference)
+        part = reference["evaluations"][0]["part"]
         for _, result, folder in mine:
-            part = result["evaluations"][0]["part"]
-            if part != reference["evaluations"][0]["part"] or not same_pictures(result, reference, part):
+            if result["evaluations"][0]["part"] != part or not same_pictures(result, reference, part):
                 raise UserError(
                     f"{path}: {folder.name} was asked about other pictures than {comparison.reference}; "
                     "rows of one comparison share data set, split and part"

@@ -9,10 +9,10 @@ from ppfsl.errors import UserError
 from ppfsl.files import read_json
 from ppfsl.progress import warn
 from ppfsl.reporting import wording
-from ppfsl.reporting.pairing import Evaluation, paired_difference, same_pictures
+from ppfsl.reporting.pairing import QUESTIONS, Evaluation, paired_difference, same_pictures, same_questions
 from ppfsl.reporting.terminal import console_of, text_of
 
-_TASK = ("part", "way", "shot", "query", "episodes", "seed", "support_set")
+_TASK = (*QUESTIONS, "support_set")
 
 Asked = tuple[str, dict[str, Any], Evaluation]
 """What a run is called, its result, one of its evaluations."""
@@ -132,7 +132,7 @@ def _checked(result: Any) -> dict[str, Any]:
 
 def _same_task(asked: Asked, other: Asked) -> bool:
     (_, result, evaluation), (_, second, again) = asked, other
-    same = all(evaluation[fact] == again[fact] for fact in _TASK)
+    same = same_questions(evaluation, again) and evaluation["support_set"] == again["support_set"]
     return same and same_pictures(result, second, evaluation["part"])
 
 

@@ -111,6 +111,8 @@ def _section(about: About, result: dict[str, Any], repeats: Sequence[dict[str, A
     ]
     if about.remark:
         parts.append(about.remark.strip() + "\n")
+    if about.page:
+        parts.append(phrases.page.format(page=about.page) + "\n")
     episodic = [row for row in result["evaluations"] if not row["support_set"]]
     for kind, rows in wording.by_kind(episodic):
         parts.append(f"**{phrases.value(kind)}**\n")

@@ -128,9 +128,11 @@ def test_tasks_stand_in_order(tmp_path: Path) -> None:
 
 def test_a_row_of_its_own_shows_what_its_paper_reports(tmp_path: Path) -> None:
     rows = evaluation("class_mean", [8, 6]), evaluation("class_mean", [8, 6], shot=5)
-    save(tmp_path / "results" / "a", 1, "First", *rows, extra='reported: {"2-way 5-shot": 91.5}\n')
+    save(tmp_path / "results" / "a", 1, "First", *rows, extra='reported: {"2-way 5-shot": 91.5}\npage: maml\n')
     make_tables(tmp_path / "results", tmp_path / "results.md")
     page = (tmp_path / "results.md").read_text()
+    assert "The method and its paper: [maml](algorithms/maml.md)." in page.splitlines()
+    assert "方法与论文：[maml](algorithms/maml_zh.md)。" in (tmp_path / "results_zh.md").read_text(encoding="utf-8")
     assert "| episodes | reported |" in page
     assert "| 2 | 1 | novel | class_mean | 70.00 ± 13.86 |  | 2 |  |" in page
     assert "| 2 | 5 | novel | class_mean | 70.00 ± 13.86 |  | 2 | 91.5 |" in page
