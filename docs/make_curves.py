@@ -2,8 +2,9 @@
 
     python docs/make_curves.py
 
-Accuracy on novel classes against shots and against ways, and on validation classes against training. The numbers are
-those of results/flowers102/*/result.json and validation.json; docs/results.md says which command makes each.
+Accuracy on novel classes against shots, against ways and against training, and on validation classes against training.
+The numbers are those of results/flowers102/*/result.json and validation.json; docs/results.md says which command makes
+each.
 """
 
 import io
@@ -23,7 +24,7 @@ ROOT = Path(__file__).resolve().parent.parent
 ROWS = ROOT / "results" / "flowers102"
 EMBEDDERS = {"finetuned": "fine-tuned", "frozen": "frozen"}
 BUDGET = "finetuned_mobilenet_v1"
-BUDGETS = {0: "frozen_finished", 1: "finetuned_epochs_1", 3: "finetuned_epochs_3", 14: BUDGET}
+BUDGETS = {0: "frozen_finished", 1: "finetuned_epochs_1", 3: "finetuned_epochs_3", 7: "finetuned_epochs_7", 14: BUDGET}
 """Epochs of fine-tuning -> the row of a run of so many."""
 
 

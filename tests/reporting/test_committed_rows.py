@@ -72,3 +72,20 @@ def test_evaluations_of_one_folder_do_not_overwrite_one_another() -> None:
         _, config, name = told(about)
         folders.setdefault(run_folder(config, name), []).append(about.command)
     assert {str(folder): commands for folder, commands in folders.items() if len(set(commands)) > 1} == {}
+
+
+def test_weights_that_a_command_names_are_those_of_another_rows_training() -> None:
+    written = set()
+    for about, _ in ROWS.values():
+        tool, config, name = told(about)
+        if tool == "tools/train.py":
+            stages = [f"{n}_{stage.objective.name}" for n, stage in enumerate(config.pretrain, start=1)]
+            folder = run_folder(config, name) / "checkpoints"
+            written |= {folder / f"{file}.safetensors" for file in [*stages, "best"] if stages}
+    named = set()
+    for about, _ in ROWS.values():
+        words = shlex.split(about.command)
+        named |= {Path(words[place + 1]) for place, word in enumerate(words) if word == "--checkpoint"}
+        pretrained = told(about)[1].backbone.pretrained
+        named |= {Path(pretrained)} if pretrained.startswith("output/") else set()
+    assert named and sorted(map(str, named - written)) == []
