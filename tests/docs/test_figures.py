@@ -56,3 +56,10 @@ def test_every_figure_with_an_interval_comes_from_the_rows(page: str) -> None:
 @pytest.mark.parametrize("page", ["docs/analysis", "README"])
 def test_both_languages_say_the_same_figures(page: str) -> None:
     assert sorted(figures(page)) == sorted(figures(f"{page}_zh"))
+
+
+@pytest.mark.parametrize("page", ["docs/reproducing", "docs/reproducing_zh"])
+def test_the_longest_row_is_said_to_take_what_it_took(page: str) -> None:
+    (line,) = (line for line in (ROOT / f"{page}.md").read_text(encoding="utf-8").splitlines() if "`minutes`" in line)
+    longest = max(about.minutes for about, _, _ in read_rows(ROOT / "results") if about.minutes is not None)
+    assert str(longest).removesuffix(".0") in re.findall(r"[\d.]+", line)
