@@ -49,10 +49,14 @@ def _made(rows: Sequence[Row], phrases: Phrases) -> str:
 
 
 def _command(about: About, result: dict[str, Any], first: dict[str, Any], phrases: Phrases) -> str:
-    """A run's command, what it trained, and its split where that is not the first run's."""
-    other = phrases.other_split.format(result["split"]) if result["split"] != first["split"] else ""
+    """A run's command, what it trained, and in what it differs from the first run's subject."""
+    others = [
+        said.format(result[fact] or phrases.no_weights)
+        for fact, said in phrases.others.items()
+        if result[fact] != first[fact]
+    ]
     stages = phrases.then.join(result["stages"]) or phrases.no_training
-    return phrases.command.format(title=about.title, command=about.command, stages=stages, split=other)
+    return phrases.command.format(title=about.title, command=about.command, stages=stages, others="".join(others))
 
 
 def _title(about: About, phrases: Phrases) -> str:

@@ -55,8 +55,8 @@ class Phrases:
     """One run of a comparison, its command, and what it trained."""
     page: str
     """In a section of one run, where its method is explained."""
-    other_split: str
-    """What is said of a run whose split is another than the first one's."""
+    others: Mapping[str, str]
+    """What is said of a run whose split, pretrained weights or size of images are others than the first one's."""
     stop: str
     """At the end of a line about data or a run."""
     values: Mapping[str, str] = field(default_factory=dict)
@@ -81,10 +81,11 @@ row of the same task on the same episodes, with its paired 95 % interval; in tab
 "Reported" is what a paper has of the method, which its page names; an empty cell: it has no such figure. Batch norm is
 in evaluation mode but where a row says otherwise.
 
-Everything that was chosen was chosen on validation classes. So are the weights of trained networks: of all epochs the
-best by accuracy in the episodes that the configuration's `validation` names (5-way 1-shot unless it says otherwise). A
-stage of training that is judged by another method than the one before it starts a new choice, and keeps its own best
-epoch even where that is below the other stage's. Where a split has no validation classes, the last weights are taken.
+Everything that was chosen was chosen on validation classes, those of the section's own split but where a section says
+otherwise. So are the weights of trained networks: of all epochs the best by accuracy in the episodes that the
+configuration's `validation` names (5-way 1-shot unless it says otherwise). A stage of training that is judged by
+another method than the one before it starts a new choice, and keeps its own best epoch even where that is below the
+other stage's. Where a split has no validation classes, the last weights are taken.
 
 "Minutes" are of training and evaluation together, most of them on a machine that had other work at the time. Rows "of
 one thread" were made with `-o threads=1` or the environment's OMP_NUM_THREADS=1, which the commands leave out.
@@ -106,7 +107,8 @@ one thread" were made with `-o threads=1` or the environment's OMP_NUM_THREADS=1
     evaluations=("way", "shot", "classes", "adaptation", "accuracy", "against", "episodes"),
     spread="seeds: mean (sd)",
     seeds="Seeds {seeds}: mean and standard deviation over runs that differ in `seed` alone, which draws the weights "
-    "that are new and the batches of training; all are evaluated on the same episodes.",
+    "that are new, the batches of training and the episodes by which training judges itself; all are evaluated on the "
+    "same episodes.",
     support_set="One support set, {way}-way {shot}-shot, {adaptation}: {correct} / {total} right",
     classes=("label", "class", "correct / total", "accuracy"),
     methods=("method", "adaptation"),
@@ -114,9 +116,9 @@ one thread" were made with `-o threads=1` or the environment's OMP_NUM_THREADS=1
     minutes="minutes",
     pairs="Verification of pairs:",
     verification=("method", "similarity", "pairs", "area under ROC", "equal error rate", "accuracy at the threshold"),
-    command="{title}: `{command}` ({stages}{split})",
+    command="{title}: `{command}` ({stages}{others})",
     page="The method and its paper: [{page}](algorithms/{page}.md).",
-    other_split="; split `{}`",
+    others={"split": "; split `{}`", "pretrained": "; pretrained weights: {}", "image_size": "; {} px"},
     stop=".",
 )
 
@@ -133,7 +135,8 @@ CHINESE = Phrases(
 在多次运行的表里，则是与第一次运行相比。“论文报告”是论文对该方法报告的数字，论文见该方法的页面；空格表示论文没有这个数字。除某行另有说明外，批归一化处于评估模式。
 adaptation 和类别名沿用结果文件里的名字。
 
-所有选择都是在验证类上作出的。训练所得的权重也是如此：取所有轮次中，在配置的 `validation` 所说的任务上
+所有选择都是在验证类上作出的；除某一节另有说明外，就是该节所用划分的验证类。
+训练所得的权重也是如此：取所有轮次中，在配置的 `validation` 所说的任务上
 （除另有说明外为 5-way 1-shot）准确率最高的。
 一个训练阶段若与前一阶段用不同的方法评分，就重新选择，保留它自己最好的一轮，即使低于前一阶段。划分没有验证类时，取最后的权重。
 
@@ -154,7 +157,7 @@ adaptation 和类别名沿用结果文件里的名字。
     evaluations=("way", "shot", "类别", "adaptation", "准确率", "成对差异", "任务数"),
     spread="各种子：平均（标准差）",
     seeds="种子 {seeds}：只有 `seed` 不同的各次运行的平均值与标准差；"
-    "它决定新加权重的初值和训练的批次；所有运行在同样的任务上评估。",
+    "它决定新加权重的初值、训练的批次，以及训练用来评判自己的任务；所有运行在同样的任务上评估。",
     support_set="一个支持集，{way}-way {shot}-shot，{adaptation}：{correct} / {total} 正确",
     classes=("标签", "类别", "正确 / 总数", "准确率"),
     methods=("方法", "adaptation"),
@@ -162,9 +165,9 @@ adaptation 和类别名沿用结果文件里的名字。
     minutes="分钟",
     pairs="图片对的验证：",
     verification=("方法", "相似度", "图片对数", "ROC 曲线下面积", "等错误率", "阈值下的正确率"),
-    command="{title}：`{command}`（{stages}{split}）",
+    command="{title}：`{command}`（{stages}{others}）",
     page="方法与论文：[{page}](algorithms/{page}_zh.md)。",
-    other_split="；划分 `{}`",
+    others={"split": "；划分 `{}`", "pretrained": "；预训练权重：{}", "image_size": "；{} px"},
     stop="。",
     values={
         "base": "基类",

@@ -26,6 +26,7 @@ HEADINGS = {
     "": ["The idea", "The formula", "The configuration", "The result", "The paper, and what differs"],
     "_zh": ["思路", "公式", "配置", "结果", "论文与差异"],
 }
+FIGURE = re.compile(r"\d+\.\d+ ± \d+\.\d+")
 OVERVIEW = {"": DOCS / "methods.md", "_zh": DOCS / "methods_zh.md"}
 
 
@@ -108,6 +109,22 @@ def test_figures_are_those_of_the_results(page: str) -> None:
         assert f"| {figure} |" in results, figure
 
 
+@pytest.mark.parametrize("page", PAGES)
+def test_figures_in_sentences_are_those_of_the_results_too(page: str) -> None:
+    """But for those of papers, and those of an example, whose command stands beside them."""
+    results = (DOCS / "results.md").read_text(encoding="utf-8")
+    for paragraph in sentences(page):
+        own = re.sub(r"(paper: |论文：)[\d.± ]+(and |和 )[\d.± ]+", "", paragraph)
+        for figure in FIGURE.findall(own if "examples/" not in own else ""):
+            assert figure in results, figure
+
+
+def sentences(page: str) -> list[str]:
+    """Paragraphs that are no tables, lines joined."""
+    paragraphs = (paragraph for paragraph in text(page).split("\n\n") if not paragraph.startswith("|"))
+    return [" ".join(paragraph.split()) for paragraph in paragraphs]
+
+
 @pytest.mark.parametrize("name", ALGORITHMS)
 def test_both_languages_say_the_same(name: str) -> None:
     assert facts(name) == facts(f"{name}_zh")
@@ -121,5 +138,6 @@ def facts(page: str) -> dict[str, list[str]]:
         "formulas": re.findall(r"^\$\$\n(.*?)^\$\$", text(page), re.MULTILINE | re.DOTALL),
         "keys": [line for line in keys if line],
         "commands": [command.strip() for command in commands],
+        "sentences": sorted(FIGURE.findall("\n".join(sentences(page)))),
         "figures": re.findall(r"\d+\.\d+(?: ± \d+\.\d+)?", "".join(re.findall(r"^\|.*", text(page), re.MULTILINE))),
     }

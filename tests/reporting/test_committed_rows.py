@@ -1,5 +1,6 @@
 """The committed rows: the command of each leads to what its result.json says."""
 
+import json
 import shlex
 from pathlib import Path
 from typing import Any
@@ -49,11 +50,25 @@ def test_a_rows_command_asks_for_what_the_row_has(row: str) -> None:
 def test_a_rows_adaptations_are_those_of_its_command(row: str) -> None:
     about, result = ROWS[row]
     found: dict[str, dict[str, Any]] = {entry["adaptation"]: entry["settings"] for entry in result["evaluations"]}
-    wanted = [adaptation.model_dump(mode="json", exclude={"label"}) for adaptation in told(about)[1].adaptations]
+    config = told(about)[1]
+    trained = config.pretrain[-1].objective.model_dump(mode="json") if config.pretrain else {}
+    wanted = [adaptation.model_dump(mode="json", exclude={"label"}) for adaptation in config.adaptations]
     assert len(found) == len(wanted)
     for settings, asked in zip(found.values(), wanted, strict=True):
-        for key, value in asked.items():  # null: what training says
+        for key, value in asked.items():
+            if value is None and settings.get(key) is not None:  # what training says
+                value = trained.get(f"inner_{key}", trained.get(key))
             assert value is None or settings.get(key, value) == value, key
+
+
+@pytest.mark.parametrize("row", [row for row in sorted(ROWS) if (ROOT / "results" / row / "validation.json").exists()])
+def test_a_row_was_trained_for_as_many_epochs_as_its_command_says(row: str) -> None:
+    tool, config, _ = told(ROWS[row][0])
+    seen = json.loads((ROOT / "results" / row / "validation.json").read_text(encoding="utf-8"))
+    epochs = [sum(stage.epochs for stage in config.pretrain[:count]) for count in range(1, len(config.pretrain) + 1)]
+    stages = [f"{number}_{stage.objective.name}" for number, stage in enumerate(config.pretrain, start=1)]
+    last = {name: max(entry["epoch"] for entry in seen if entry["name"].startswith(name)) for name in stages}
+    assert tool == "tools/train.py" and list(last.values()) == epochs
 
 
 def test_no_two_trainings_share_a_folder() -> None:
