@@ -16,7 +16,6 @@ ROOT = Path(__file__).resolve().parents[2]
 PAGES = {"docs/analysis": 60, "docs/analysis_zh": 60, "README": 6, "README_zh": 6}
 """Page -> how many figures it has at least."""
 
-
 # A line of a table: row and adaptation of each pair of accuracies, at one shot and at five.
 README = [
     [("frozen_mobilenet_v1_fsl_ssl", "class_mean"), ("frozen_mobilenet_v1_metadataset", "class_mean")],
@@ -142,6 +141,6 @@ def test_figures_of_remarks_come_from_the_rows() -> None:
 
 @pytest.mark.parametrize("page", ["docs/reproducing", "docs/reproducing_zh"])
 def test_the_shortest_and_the_longest_row_are_said_to_take_what_they_took(page: str) -> None:
-    (line,) = (line for line in (ROOT / f"{page}.md").read_text(encoding="utf-8").splitlines() if "`minutes`" in line)
+    (line,) = (line for line in read(page).splitlines() if "`minutes`" in line)
     minutes = [about.minutes for about, _, _ in read_rows(ROOT / "results") if about.minutes is not None]
     assert {f"{min(minutes):g}", f"{max(minutes):g}"} <= set(re.findall(r"\d[\d.]*", line))
