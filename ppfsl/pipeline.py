@@ -29,8 +29,9 @@ from ppfsl.interrupts import noted
 from ppfsl.methods.build import build_method
 from ppfsl.onednn import operators, problem
 from ppfsl.progress import detail, say, warn
+from ppfsl.questions import check_verification, episode_sampler, run_support_set
 from ppfsl.reporting.show import show_run
-from ppfsl.results import check_verification, episode_sampler, run_support_set, write_results
+from ppfsl.results import write_results
 from ppfsl.runtime import choose_device, peak_memory
 from ppfsl.subject import Data, Subject, Trained
 from ppfsl.training.checkpoint import Checkpoint, embedder_of, load_checkpoint, method_layer, save_checkpoint

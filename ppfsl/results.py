@@ -10,12 +10,10 @@ import numpy as np
 import paddle
 
 from ppfsl.config import Adaptation, Config
-from ppfsl.data.class_split import PartName, part_images
-from ppfsl.data.episodes import Episode, EpisodeSampler
-from ppfsl.data.support_set import SupportSet, as_episode, draw_support_set, load_support_set
+from ppfsl.data.class_split import part_images
+from ppfsl.data.support_set import SupportSet
 from ppfsl.data.table import ImageTable
 from ppfsl.distributed import ALONE, World
-from ppfsl.errors import UserError
 from ppfsl.evaluation import Evaluation, evaluate
 from ppfsl.files import read_json, write_json
 from ppfsl.inference.cache import NO_CACHE, EmbeddingCache
@@ -24,88 +22,11 @@ from ppfsl.methods.build import build_method
 from ppfsl.methods.gradient_based import GradientBased
 from ppfsl.methods.similarity import Similarity
 from ppfsl.progress import detail
+from ppfsl.questions import episodes_of, run_pairs
 from ppfsl.runtime import git_revision
 from ppfsl.subject import Data, Subject, Trained, gather_for
-from ppfsl.verification import Pairs, choose_threshold, draw_pairs, draw_sets, verify
+from ppfsl.verification import choose_threshold, verify
 from ppfsl.version import __version__
-
-
-def run_support_set(config: Config, data: Data) -> SupportSet:
-    """The one fixed support set of a run, from its file or drawn.
-
-    Raises:
-        UserError: when the data cannot serve it, or the file holds images of other classes.
-    """
-    wanted, evaluation = config.evaluation.support_set, config.evaluation
-    if wanted.file is not None:
-        return _loaded(Path(wanted.file), evaluation.part, data)
-    return draw_support_set(
-        data.table,
-        data.rows,
-        way=wanted.way or (len(wanted.classes) if wanted.classes else evaluation.way[0]),
-        shot=wanted.shot or max(evaluation.shot),
-        query=wanted.query or evaluation.query,
-        seed=wanted.seed,
-        split=data.split.name,
-        part=evaluation.part,
-        classes=wanted.classes,
-    )
-
-
-def _loaded(path: Path, part: str, data: Data) -> SupportSet:
-    support_set = load_support_set(path)
-    episode = as_episode(support_set, data.table)
-    outside = np.setdiff1d(np.concatenate([episode.support.ravel(), episode.query.ravel()]), data.rows)
-    if len(outside):
-        raise UserError(
-            f"{path}: {data.table.files[outside[0]]} is not among the {part} images of split {data.split.name}; "
-            "draw the support set from that split and part, or set data.split and evaluation.part to its own"
-        )
-    return support_set
-
-
-def episode_sampler(config: Config, data: Data, way: int, shot: int) -> EpisodeSampler:
-    """The episodes of a run that have so many classes and shots.
-
-    Raises:
-        UserError: when the data cannot serve them.
-    """
-    wanted = config.evaluation
-    labels = data.table.labels[data.rows]
-    return EpisodeSampler(data.rows, labels, way, shot, wanted.query, wanted.seed, part=wanted.part)
-
-
-def check_verification(config: Config, data: Data) -> None:
-    """Raise when the data cannot serve the verification that a configuration asks for.
-
-    Raises:
-        UserError: saying what is missing.
-    """
-    if config.verification is None:
-        return
-    if not data.split.validation.classes:
-        raise UserError(
-            f"verification chooses its threshold on validation classes, but split {data.split.name} has none; "
-            "set verification to null or choose another split"
-        )
-    _pairs(config, data)
-
-
-def _pairs(config: Config, data: Data) -> list[tuple[PartName, np.ndarray, Pairs]]:
-    """What the threshold is chosen on, and what it is judged on: a part, its images, and pairs of them.
-
-    The latter are other pairs even where they are of the same images.
-    """
-    assert config.verification is not None
-    wanted = config.verification
-    parts: tuple[PartName, PartName] = ("validation", config.evaluation.part)
-    rows = [part_images(data.table, data.split, part) for part in parts]
-    labels = [data.table.labels[images] for images in rows]
-    if config.evaluation.part == "validation":
-        pairs = draw_sets(labels[0], wanted.pairs, 2, wanted.seed, "validation")
-    else:
-        pairs = [draw_pairs(of, wanted.pairs, wanted.seed, part) for part, of in zip(parts, labels, strict=True)]
-    return list(zip(parts, rows, pairs, strict=True))
 
 
 def verification(
@@ -115,7 +36,7 @@ def verification(
     assert config.verification is not None
     similarity = Similarity.of(trained.layer)
     scored = []
-    for part, rows, pairs in _pairs(config, data):
+    for part, rows, pairs in run_pairs(config, data):
         shown = np.unique(np.concatenate([pairs.left, pairs.right]))
         what = f"verification, {part} images"
         projected = cache.projected(trained.embedder, data.table, rows[shown], what, world)
@@ -177,7 +98,7 @@ def write_results(
         if fingerprint in rows:
             detail(f"{method.name}, {facts['way']}-way {facts['shot']}-shot: taken from {path}")
         else:
-            episodes = _episodes(config, data, task, support_set)
+            episodes = episodes_of(config, data, task, support_set)
             title = f"{method.name}, {'support set' if task is None else f'{task[0]}-way {task[1]}-shot'}"
             classes = np.unique(data.table.labels[data.rows])
             done = evaluate(method, gather_for(method, data, subject), episodes, classes, title, world=world)
@@ -267,12 +188,6 @@ def _scores(done: Evaluation, table: ImageTable) -> dict[str, Any]:
         "per_class": done.per_class(table.class_names),
         "confusion": done.confusion_of_drawn(),
     }
-
-
-def _episodes(config: Config, data: Data, task: tuple[int, int] | None, support_set: SupportSet) -> list[Episode]:
-    if task is None:
-        return [as_episode(support_set, data.table)]
-    return list(episode_sampler(config, data, *task).take(config.evaluation.episodes))
 
 
 def _header(config: Config, name: str, data: Data, subject: Subject, world: World) -> dict[str, Any]:

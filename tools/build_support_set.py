@@ -20,7 +20,7 @@ def main() -> None:
     config, _ = read_config(arguments)
     from ppfsl.data.support_set import save_support_set
     from ppfsl.pipeline import open_data
-    from ppfsl.results import run_support_set
+    from ppfsl.questions import run_support_set
 
     support_set = run_support_set(config, open_data(config))
     save_support_set(support_set, arguments.output)

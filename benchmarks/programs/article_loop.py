@@ -145,7 +145,7 @@ def accuracies(config: Config, embedder: Embedder, options: argparse.Namespace) 
     from ppfsl.data.support_set import as_episode
     from ppfsl.inference.engine import embed
     from ppfsl.pipeline import open_data
-    from ppfsl.results import episode_sampler, run_support_set
+    from ppfsl.questions import episode_sampler, run_support_set
 
     data = open_data(config)
     rows = np.union1d(part_images(data.table, data.split, "base"), data.rows)

@@ -9,7 +9,7 @@ import numpy as np
 import paddle
 import pytest
 
-from ppfsl import pipeline, results
+from ppfsl import pipeline, questions
 from ppfsl.config import Config
 from ppfsl.config_file import load_config, run_folder
 from ppfsl.data.class_split import load_split
@@ -74,7 +74,7 @@ def test_metrics_name_every_stage_and_count_steps_and_epochs_over_all_of_them(fi
 def test_all_shots_pose_the_same_queries(finished: Path, whole_tree: Tree) -> None:
     config = configured(whole_tree, finished)
     data = pipeline.open_data(config)
-    one, five = (list(results.episode_sampler(config, data, 3, shot).take(10)) for shot in (1, 5))
+    one, five = (list(questions.episode_sampler(config, data, 3, shot).take(10)) for shot in (1, 5))
     for small, large in zip(one, five, strict=True):
         np.testing.assert_array_equal(small.query, large.query)
         np.testing.assert_array_equal(small.support, large.support[:, :1])
@@ -95,7 +95,7 @@ def test_class_mean_rows_are_those_of_the_best_checkpoint_by_plain_arithmetic(fi
     fixed = as_episode(load_support_set(finished / "support_set.json"), data.table)
     rows = [entry for entry in result_of(finished)["evaluations"] if entry["adaptation"] == "class_mean"]
     for shot, entry in zip((1, 5, None), rows, strict=True):
-        episodes = [fixed] if shot is None else list(results.episode_sampler(config, data, 3, shot).take(10))
+        episodes = [fixed] if shot is None else list(questions.episode_sampler(config, data, 3, shot).take(10))
         right = []
         for episode in episodes:
             means = np.stack([embeddings[images].mean(0) for images in episode.support])
