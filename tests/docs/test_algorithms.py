@@ -95,7 +95,7 @@ def departures(node: yaml.MappingNode, value: BaseModel, default: Any, lines: li
             for item_node, item in zip(value_node.value, now, strict=True):
                 yield from departures(item_node, item, None, lines)
         elif known is not PydanticUndefined:
-            told = re.search(r"(?:default|默认): ([^\s,;]+)", lines[key_node.start_mark.line])
+            told = re.search(r"(?:default|默认): ([^\s,;，；]+)", lines[key_node.start_mark.line])
             shown = None if value_node.value == "null" else now
             if (yaml.safe_load(told[1]) if told else shown) != known:
                 yield f"{key}: {shown}, default {known}"
