@@ -16,7 +16,9 @@ from ppfsl.runtime import prepare
 
 prepare(threads=1)  # before any test imports Paddle
 # Their assertions show values as those of tests do.
-pytest.register_assert_rewrite("tests.data.omniglot.files", "tests.data.table.drawings", "tests.training.resume.runs")
+pytest.register_assert_rewrite(
+    "tests.data.omniglot.files", "tests.data.table.drawings", "tests.losses.loops", "tests.training.resume.runs"
+)
 
 CLASSES, IMAGES, SIDE = 12, 12, 20
 

@@ -1,187 +1,16 @@
-"""Losses against plain loops in float64."""
-
-import math
-from collections.abc import Callable
+"""Triplet losses, however mined, against plain loops in float64."""
 
 import numpy as np
-import paddle
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ppfsl.losses import (
-    Mining,
-    TripletLoss,
-    contrastive_loss,
-    cosine_pair_loss,
-    cross_entropy,
-    entropy,
-    log_softmax,
-    squared_distances,
-    triplet_loss,
-)
+from ppfsl.losses import Mining, TripletLoss, triplet_loss
 from ppfsl.randomness import generator
+from tests.losses.loops import check_gradient, distances_of, draw, tensor
 
 MININGS: tuple[Mining, ...] = ("random", "batch_all", "batch_hard", "semi_hard")
 LABELS = np.asarray([2, 0, 1, 0, 2, 2, 1, 3, 0])  # class 3 has one image, hence no positive
-
-
-def draw(*shape: int, key: str = "x", scale: float = 1.0) -> np.ndarray:
-    return scale * generator(0, "test losses", key, *shape).standard_normal(shape)
-
-
-def tensor(value: np.ndarray, grad: bool = False) -> paddle.Tensor:
-    return paddle.to_tensor(value, stop_gradient=not grad)
-
-
-def softmax_of(row: np.ndarray) -> list[float]:
-    powers = [math.exp(value) for value in row.tolist()]
-    return [power / sum(powers) for power in powers]
-
-
-def check_gradient(function: Callable[[paddle.Tensor], paddle.Tensor], point: np.ndarray, step: float = 1e-6) -> None:
-    """Backward against central differences."""
-    x = tensor(point, grad=True)
-    function(x).backward()
-    expected = np.empty_like(point)
-    for place in np.ndindex(*point.shape):
-        up, down = point.copy(), point.copy()
-        up[place] += step
-        down[place] -= step
-        expected[place] = (function(tensor(up)).item() - function(tensor(down)).item()) / (2 * step)
-    assert np.abs(expected).max() > 1e-3
-    np.testing.assert_allclose(x.grad.numpy(), expected, rtol=1e-5, atol=1e-7)
-
-
-# --- cross-entropy and entropy
-
-
-@pytest.mark.parametrize("classes", [2, 64, 65, 200])
-def test_log_softmax_matches_plain_numpy_for_few_and_many_classes(classes: int) -> None:
-    logits = draw(3, 2, classes, scale=5)
-    found = log_softmax(tensor(logits)).numpy()
-    expected = [[math.log(value) for value in softmax_of(row)] for row in logits.reshape(-1, classes)]
-    np.testing.assert_allclose(found.reshape(-1, classes), expected, atol=1e-12)
-    weights = tensor(draw(2, classes, key="weights"))
-    check_gradient(lambda x: (log_softmax(x) * weights).sum(), logits[0])
-
-
-def test_log_softmax_of_large_logits_of_many_classes_is_finite() -> None:
-    logits = np.zeros((1, classes := 100))
-    logits[0, 0] = 1e4
-    found = log_softmax(tensor(logits))
-    np.testing.assert_allclose(found.numpy(), -1e4 * (np.arange(classes) > 0)[None])
-
-
-@pytest.mark.parametrize("shape", [(7, 4), (3, 5, 4)])
-@pytest.mark.parametrize("smoothing", [0.0, 0.1, 0.7])
-def test_cross_entropy_is_the_mean_of_minus_log_probabilities(shape: tuple[int, ...], smoothing: float) -> None:
-    logits, labels = draw(*shape, scale=3), generator(0, "labels").integers(0, 4, shape[:-1])
-    total, count = 0.0, 0
-    for row, label in zip(logits.reshape(-1, 4), labels.ravel().tolist(), strict=True):
-        target = [smoothing / 4 + (1 - smoothing) * (k == label) for k in range(4)]
-        total -= sum(t * math.log(p) for t, p in zip(target, softmax_of(row), strict=True))
-        count += 1
-    loss = cross_entropy(tensor(logits), tensor(labels), smoothing)
-    assert loss.shape == []
-    assert loss.item() == pytest.approx(total / count, rel=1e-12)
-
-
-@pytest.mark.parametrize("smoothing", [0.0, 0.2])
-def test_cross_entropy_gradient(smoothing: float) -> None:
-    labels = tensor(np.asarray([[0, 2], [3, 1]]))
-    check_gradient(lambda x: cross_entropy(x, labels, smoothing), draw(2, 2, 4))
-
-
-def test_cross_entropy_learns_from_large_logits() -> None:
-    logits = tensor(np.asarray([[1e4, 0.0], [0.0, 1e4]]), grad=True)
-    loss = cross_entropy(logits, tensor(np.asarray([0, 0])))
-    assert 16 < loss.item() < math.inf  # Paddle's CPU kernel takes no log-probability below -64
-    loss.backward()
-    np.testing.assert_allclose(logits.grad.numpy(), [[0, 0], [-0.5, 0.5]], atol=1e-12)
-
-
-@pytest.mark.parametrize("shape", [(6, 5), (2, 3, 5)])
-def test_entropy_is_the_mean_of_shannons(shape: tuple[int, ...]) -> None:
-    logits = draw(*shape, scale=2)
-    each = [-sum(p * math.log(p) for p in softmax_of(row)) for row in logits.reshape(-1, 5)]
-    assert entropy(tensor(logits)).item() == pytest.approx(sum(each) / len(each), rel=1e-12)
-
-
-def test_entropy_bounds() -> None:
-    assert entropy(tensor(np.zeros((3, 8)))).item() == pytest.approx(math.log(8))
-    assert entropy(tensor(1e3 * np.eye(4))).item() == pytest.approx(0, abs=1e-12)
-
-
-def test_entropy_gradient() -> None:
-    check_gradient(entropy, draw(3, 4))
-
-
-# --- cosine pairs
-
-
-def test_cosine_pair_loss_is_a_mean_squared_error() -> None:
-    similarity, same = np.asarray([0.9, -0.5, 0.2, 1.0]), np.asarray([1, 0, 1, 0])
-    expected = sum((s - y) ** 2 for s, y in zip(similarity.tolist(), same.tolist(), strict=True)) / 4
-    assert cosine_pair_loss(tensor(similarity), tensor(same)).item() == pytest.approx(expected, rel=1e-12)
-    check_gradient(lambda x: cosine_pair_loss(x, tensor(same)), similarity)
-
-
-# --- contrastive
-
-
-@pytest.mark.parametrize("margin", [0.3, 1.0, 5.0])
-def test_contrastive_loss_is_the_mean_over_pairs(margin: float) -> None:
-    distances, same = np.abs(draw(20, key="distances")), generator(0, "same").integers(0, 2, 20)
-    total = 0.0
-    for d, y in zip(distances.tolist(), same.tolist(), strict=True):
-        total += d**2 / 2 if y else max(0.0, margin - d) ** 2 / 2
-    for kind in (np.int64, np.bool_, np.float64):
-        loss = contrastive_loss(tensor(distances), tensor(same.astype(kind)), margin)
-        assert loss.shape == []
-        assert loss.item() == pytest.approx(total / 20, rel=1e-12)
-
-
-def test_contrastive_loss_by_hand() -> None:
-    # One class at 3; two classes at 0.5 and 2, where the second is beyond the margin of 1.
-    loss = contrastive_loss(tensor(np.asarray([3.0, 0.5, 2.0])), tensor(np.asarray([1, 0, 0])), 1.0)
-    assert loss.item() == pytest.approx((9 / 2 + 0.25 / 2 + 0) / 3)
-
-
-def test_contrastive_gradient() -> None:
-    distances, same = np.asarray([0.4, 1.7, 0.2, 0.9, 2.5]), tensor(np.asarray([1, 1, 0, 0, 0]))
-    check_gradient(lambda x: contrastive_loss(x, same, 1.2), distances)
-    x = tensor(distances, grad=True)
-    contrastive_loss(x, same, 1.2).backward()
-    # Pulled by the distance, pushed by what lacks to the margin, left alone beyond it.
-    np.testing.assert_allclose(x.grad.numpy(), np.asarray([0.4, 1.7, -1.0, -0.3, 0]) / 5, atol=1e-12)
-
-
-# --- distances of all pairs
-
-
-def distances_of(x: np.ndarray) -> np.ndarray:
-    return np.asarray([[sum((a - b) ** 2 for a, b in zip(p, q, strict=True)) for q in x] for p in x])
-
-
-def test_squared_distances_of_all_pairs() -> None:
-    x = draw(6, 3)
-    np.testing.assert_allclose(squared_distances(tensor(x)).numpy(), distances_of(x), atol=1e-12)
-
-
-def test_squared_distances_are_never_negative() -> None:
-    x = 1e3 + 1e-3 * draw(20, 8).astype(np.float32)  # where |a|^2 + |b|^2 - 2ab cancels badly
-    distances = squared_distances(tensor(x)).numpy()
-    assert distances.min() >= 0
-    assert (np.diag(distances) == 0).any()
-
-
-def test_squared_distances_gradient() -> None:
-    weights = tensor(draw(5, 5, key="weights"))
-    check_gradient(lambda x: (squared_distances(x) * weights).sum(), draw(5, 3))
-
-
-# --- triplets
 
 
 def triplet_losses(
@@ -355,12 +184,3 @@ def test_order_does_not_matter_for_random_mining_when_its_numbers_are_permuted_t
 def test_random_mining_needs_numbers() -> None:
     with pytest.raises(ValueError, match="random numbers"):
         triplet_loss(tensor(draw(4, 2)), tensor(np.asarray([0, 0, 1, 1])), 0.2, "random")
-
-
-def test_losses_of_no_pairs_are_zero_and_have_a_graph() -> None:
-    for loss in (lambda x: contrastive_loss(x, x, 1.0), lambda x: cosine_pair_loss(x, x)):
-        nothing = paddle.zeros([0])
-        nothing.stop_gradient = False
-        value = loss(nothing)
-        assert value.item() == 0
-        value.backward()
