@@ -17,7 +17,11 @@ from ppfsl.runtime import prepare
 prepare(threads=1)  # before any test imports Paddle
 # Their assertions show values as those of tests do.
 pytest.register_assert_rewrite(
-    "tests.data.omniglot.files", "tests.data.table.drawings", "tests.losses.loops", "tests.training.resume.runs"
+    "tests.classifier.model.files",
+    "tests.data.omniglot.files",
+    "tests.data.table.drawings",
+    "tests.losses.loops",
+    "tests.training.resume.runs",
 )
 
 CLASSES, IMAGES, SIDE = 12, 12, 20
