@@ -21,6 +21,7 @@ pytest.register_assert_rewrite(
     "tests.data.omniglot.files",
     "tests.data.table.drawings",
     "tests.losses.loops",
+    "tests.tools.bad_input.mistaken",
     "tests.training.resume.runs",
 )
 

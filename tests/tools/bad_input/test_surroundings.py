@@ -1,0 +1,83 @@
+"""Folders, disks and devices that do not serve, and a loss that is not finite: what is said and left."""
+
+import errno
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ppfsl.training.checkpoint import load_checkpoint
+from tests.tools.bad_input.mistaken import assert_one_sentence, overridden, run_tool
+
+
+def test_unwritable_output_folder(tiny: Path, own_folder: Path) -> None:
+    (own_folder / "file").write_text("not a folder", encoding="utf-8")
+    arguments = overridden(tiny, output_dir="file/run")
+    assert_one_sentence(*run_tool("train", *arguments), "file/run", "choose another")
+    assert (own_folder / "file").read_text(encoding="utf-8") == "not a folder"
+
+
+def test_unwritable_cache(tiny: Path, own_folder: Path) -> None:
+    (own_folder / "cache").write_text("not a folder", encoding="utf-8")
+    assert_one_sentence(*run_tool("train", *overridden(tiny, output_dir="run")), "cache")
+    assert not (own_folder / "run").exists()
+
+
+def test_no_gpu_to_be_had(tiny: Path, own_folder: Path) -> None:
+    import paddle
+
+    if paddle.is_compiled_with_cuda():
+        pytest.skip("this Paddle may use GPUs")
+    for device in ("gpu", "gpu:1"):
+        words = (f"device: {device} needs a GPU build of PaddlePaddle", "set device to cpu")
+        assert_one_sentence(*run_tool("train", *overridden(tiny, output_dir="run", device=device)), *words)
+    assert list(own_folder.iterdir()) == []
+
+
+def test_loss_that_is_not_finite(tiny: Path, own_folder: Path) -> None:
+    """The remedy works: the same command with another rate ends well."""
+    arguments = overridden(tiny, output_dir="run")
+    wrong = [*arguments, "-o", "pretrain.0.steps_per_epoch=1", "-o", "pretrain.0.optimizer={name: sgd, lr: 1.0e+30}"]
+    status, stderr = run_tool("train", *wrong)
+    assert status == 2
+    *_, line = stderr.splitlines()
+    assert line.startswith("error: 1_cross_entropy: the loss is not finite at step 1 of epoch 2; ")
+    assert "the last good checkpoint is run/checkpoints/last.safetensors" in line
+    assert "Traceback" not in stderr
+    for name in ("last", "best"):
+        checkpoint = load_checkpoint(own_folder / "run" / "checkpoints" / f"{name}.safetensors")
+        assert checkpoint.facts["progress"]["epochs"] == 1
+        for arrays in (checkpoint.weights, checkpoint.training):
+            assert all(np.isfinite(array).all() for array in arrays.values())
+    for row in (own_folder / "run" / "metrics.jsonl").read_text(encoding="utf-8").splitlines():
+        assert "NaN" not in row
+        assert "Infinity" not in row
+    assert not (own_folder / "run" / "result.json").exists()
+
+    again = run_tool("train", *wrong)
+    assert again[0] == 2, "a run that diverged does so again"
+    assert again[1].splitlines()[-1] == line
+
+
+def test_full_disk(tiny: Path, own_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Between two epochs; once there is room again the run goes on."""
+    arguments = overridden(tiny, output_dir="run")
+    really, left = Path.write_bytes, [4]
+
+    def full(self: Path, content: bytes) -> int:
+        left[0] -= self.suffix == ".tmp"
+        if left[0] == 0:
+            really(self, content[:100])
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self))
+        return really(self, content)
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    status, stderr = run_tool("train", *arguments)
+    assert status == 2
+    assert stderr.splitlines()[-1].startswith("error: No space left on device; make room")
+    assert "Traceback" not in stderr
+    assert not list((own_folder / "run").rglob("*.tmp"))
+    assert load_checkpoint(own_folder / "run" / "checkpoints" / "last.safetensors").facts["progress"]["epochs"] == 0
+    status, stderr = run_tool("train", *arguments)
+    assert status == 0, stderr
