@@ -10,7 +10,7 @@ from ppfsl import autodiff
 from ppfsl.autodiff import twice_differentiable_operators
 from tests.autodiff.operators.arrays import MAPS, VECTORS
 
-RNG = np.random.default_rng(2)
+RNG = np.random.default_rng(1)
 
 
 @pytest.mark.parametrize("axis", [0, 1, -1])
@@ -127,17 +127,24 @@ def test_batch_norm_is_exact_in_float32_far_from_zero():
 
 
 def test_other_normalisations(check_operator, check_in_context):
+    exact = 1e-11  # rounding of means of many numbers
     weight, bias = RNG.uniform(0.5, 1.5, 6), RNG.normal(size=6)
     check_operator(
-        lambda x, w, b: autodiff.layer_norm(x, 6, w, b), lambda x, w, b: F.layer_norm(x, 6, w, b), MAPS, weight, bias
+        lambda x, w, b: autodiff.layer_norm(x, 6, w, b),
+        lambda x, w, b: F.layer_norm(x, 6, w, b),
+        MAPS,
+        weight,
+        bias,
+        exact=exact,
     )
-    check_operator(lambda x: autodiff.layer_norm(x, [7, 6]), lambda x: F.layer_norm(x, [7, 6]), MAPS)
+    check_operator(lambda x: autodiff.layer_norm(x, [7, 6]), lambda x: F.layer_norm(x, [7, 6]), MAPS, exact=exact)
     check_operator(
         lambda x, w, b: autodiff.group_norm(x, 2, w, b),
         lambda x, w, b: F.group_norm(x, 2, weight=w, bias=b),
         MAPS,
         WEIGHT,
         BIAS,
+        exact=exact,
     )
     check_operator(
         lambda x, w, b: autodiff.instance_norm(x, w, b),
@@ -145,6 +152,7 @@ def test_other_normalisations(check_operator, check_in_context):
         MAPS,
         WEIGHT,
         BIAS,
+        exact=exact,
     )
     check_in_context(lambda x, w, b: F.layer_norm(x, [7, 6], w, b), MAPS, MAPS[0, 0].ravel(), MAPS[1, 1].ravel())
     check_in_context(lambda x, w, b: F.instance_norm(x, weight=w, bias=b), MAPS, WEIGHT, BIAS)
