@@ -80,7 +80,8 @@ def test_meta_gradient_of_a_convolutional_network_equals_differences_of_the_loss
     for name, weight in weights.items():
         direction = generator(0, "direction", name).normal(size=weight.shape)
         expected = slope(method, episode, weight, direction)
-        assert abs((found[name] * direction).sum() - expected) <= 1e-5 * abs(expected), name
+        # A quotient of two losses near 1 over 2e-7 is exact to some 1e-9.
+        assert abs((found[name] * direction).sum() - expected) <= 1e-5 * abs(expected) + 5e-9, name
 
 
 @modes

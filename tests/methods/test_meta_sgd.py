@@ -89,7 +89,8 @@ def test_gradients_of_weights_and_step_sizes_equal_differences_of_the_loss(
     for name, tensor in tensors.items():
         direction = generator(0, "direction", name).normal(size=tensor.shape)
         expected = slope(method, episode, tensor, direction)
-        assert abs((found[name] * direction).sum() - expected) <= 1e-5 * abs(expected), name
+        # A quotient of two losses near 1 over 2e-7 is exact to some 1e-9.
+        assert abs((found[name] * direction).sum() - expected) <= 1e-5 * abs(expected) + 5e-9, name
 
 
 def test_adapting_differentiates_by_no_step_size(
