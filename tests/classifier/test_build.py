@@ -1,7 +1,6 @@
 """From pictures to a classifier."""
 
 import json
-import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -28,6 +27,7 @@ from ppfsl.inference.engine import embed
 from ppfsl.methods.base import Support
 from ppfsl.methods.build import build_method
 from ppfsl.training.checkpoint import load_embedder
+from tests.real import real_flowers_and_weights
 
 Tree = dict[str, Any]
 Configured = Callable[..., Config]
@@ -247,13 +247,7 @@ def test_what_is_no_checkpoint_is_refused(own_config: Configured, support: Path,
 @pytest.mark.slow
 @pytest.mark.real_data
 def test_real_flowers_are_told_apart(tmp_path: Path) -> None:
-    if "PPFSL_DATA" not in os.environ:
-        pytest.skip("PPFSL_DATA is not set, so there are no photographs")
-    data = Path(os.environ["PPFSL_DATA"])
-    name = "mobilenet_v1_075_imagenet.safetensors"
-    weights = next((path for path in (data / "weights" / name, data.parent / "weights" / name) if path.is_file()), None)
-    if weights is None or not (data / "flowers102").is_dir():
-        pytest.skip(f"flowers102 is missing in {data}, or weights/{name} in it or beside it")
+    data, weights = real_flowers_and_weights()
     right = asked = 0
     for episode in range(2):
         truth = _lay_out(data / "flowers102", tmp_path / str(episode), episode)

@@ -1,7 +1,5 @@
 """Pictures of every kind are read, and what cannot be is refused in words."""
 
-import struct
-import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,6 +9,7 @@ import pytest
 from PIL import Image
 
 from ppfsl.classifier.pictures import read_square
+from tests.bombs import bomb
 
 Encode = Callable[..., bytes]
 
@@ -81,23 +80,12 @@ def test_greyscale_cmyk_and_16_bits(encoded: Encode) -> None:
     assert is_halves(read_square(encoded(halves().convert("P")), 16, 3))
 
 
-def huge(side: int) -> bytes:
-    """A PNG of few bytes that says it is huge."""
-    chunks = [
-        (b"IHDR", struct.pack(">IIBBBBB", side, side, 8, 2, 0, 0, 0)),
-        (b"IDAT", zlib.compress(bytes(10000))),
-        (b"IEND", b""),
-    ]
-    body = b"".join(struct.pack(">I", len(c)) + k + c + struct.pack(">I", zlib.crc32(k + c)) for k, c in chunks)
-    return b"\x89PNG\r\n\x1a\n" + body
-
-
 @pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
 def test_what_cannot_be_read_is_refused_in_words(encoded: Encode, tmp_path: Path) -> None:
     noise = Image.fromarray(np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8))
     cases = {
-        "10000 x 10000 pixels, more than": huge(10_000),
-        "exceeds limit": huge(60_000),
+        "10000 x 10000 pixels, more than": bomb(10_000, 10_000),
+        "exceeds limit": bomb(60_000, 60_000),
         "truncated": encoded(noise, "JPEG")[:2000],
         "none of JPEG, PNG": b"",
         "too elongated": encoded(Image.new("L", (500_000, 1))),

@@ -17,6 +17,7 @@ from ppfsl.data import flowers102
 from ppfsl.data.flowers102 import CLASSES, IMAGES, OFFICIAL_FILES, class_names, flowers102_source
 from ppfsl.data.table import load_table
 from ppfsl.errors import UserError
+from tests.real import real_folder
 
 REMEDY = "python tools/prepare_data.py flowers102"
 LABELS = np.arange(IMAGES) % CLASSES + 1
@@ -282,12 +283,7 @@ def test_official_files_are_those_that_the_reader_reads() -> None:
 
 @pytest.fixture(scope="module")
 def real() -> Path:
-    if "PPFSL_DATA" not in os.environ:
-        pytest.skip("PPFSL_DATA is not set, so there are no photographs")
-    folder = Path(os.environ["PPFSL_DATA"]) / "flowers102"
-    if not folder.is_dir():
-        pytest.skip(f"{folder} is missing")
-    return folder
+    return real_folder("flowers102")
 
 
 @pytest.mark.real_data

@@ -21,6 +21,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tests.real import real_flowers_and_weights
+
 ROOT = Path(__file__).parents[2]
 COPIED = ("benchmarks", "configs", "examples", "ppfsl", "pyproject.toml", "requirements.txt", "tests", "tools")
 METHOD, DATASET = "adding_a_method.md", "adding_a_dataset.md"
@@ -176,14 +178,9 @@ def test_the_added_method_runs(tmp_path: Path, photographs: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.real_data
 def test_the_added_method_gains_what_the_page_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    if "PPFSL_DATA" not in os.environ:
-        pytest.skip("PPFSL_DATA is not set, so there are no photographs")
-    data, name = Path(os.environ["PPFSL_DATA"]).absolute(), "mobilenet_v1_075_imagenet.safetensors"
-    weights = next((path for path in (data / "weights" / name, data.parent / "weights" / name) if path.is_file()), None)
-    if weights is None or not (data / "flowers102").is_dir():
-        pytest.skip(f"flowers102 is missing in {data}, or weights/{name} in it or beside it")
+    data, weights = real_flowers_and_weights()
     checkout = follow(METHOD, tmp_path)
-    (checkout / name).symlink_to(weights)
+    (checkout / weights.name).symlink_to(weights)
     cache = os.environ.get("PPFSL_CACHE", str(checkout / "cache"))
     run(commands(METHOD, "tools/train.py")[0], checkout, "device=cpu", PPFSL_DATA=str(data), PPFSL_CACHE=cache)
     text = (ROOT / "docs" / METHOD).read_text(encoding="utf-8")

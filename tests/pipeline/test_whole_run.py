@@ -1,7 +1,6 @@
 """What a whole run leaves, from a folder of pictures to the report: files, rows, numbers, and the same again."""
 
 import json
-import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,6 +15,7 @@ from ppfsl.data.class_split import load_split
 from ppfsl.data.support_set import as_episode, load_support_set
 from ppfsl.training.checkpoint import load_checkpoint, load_embedder
 from tests.pipeline.runs import LABELS, Tree, changed, configured, result_of, timeless
+from tests.real import real_data
 
 
 def test_a_run_keeps_the_contract(finished: Path, departures: Callable[[Path], list[str]]) -> None:
@@ -163,8 +163,7 @@ def test_output_goes_below_output_unless_the_configuration_says_where() -> None:
 def test_one_step_on_the_real_flowers_with_both_splits(
     tmp_path: Path, image_cache: Path, departures: Callable[[Path], list[str]]
 ) -> None:
-    if "PPFSL_DATA" not in os.environ:
-        pytest.skip("PPFSL_DATA is not set, so there are no photographs")
+    real_data()
     for split, novel, train in (("metadataset", 16, 71), ("fsl_ssl", 25, 51)):
         tree: Tree = {
             "data": {"name": "flowers102", "split": split, "image_size": 16, "cache_dir": str(image_cache)},

@@ -1,9 +1,7 @@
 """The API from outside: what it gives, and what it makes of hostile requests."""
 
 import io
-import struct
 import threading
-import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -16,6 +14,7 @@ from starlette.testclient import TestClient
 from ppfsl.classifier.model import load_classifier
 from ppfsl.serving.app import build_app
 from ppfsl.serving.sessions import Sessions
+from tests.bombs import bomb
 
 Draw = Callable[[str, int], bytes]
 Make = Callable[..., Sessions]
@@ -39,14 +38,6 @@ def add(client: TestClient, label: str, *contents: bytes, **parameters: Any) -> 
 
 def ask(client: TestClient, *contents: bytes) -> httpx2.Response:
     return client.post("/api/answers", files=[("files", (f"{n}", content)) for n, content in enumerate(contents)])
-
-
-def bomb() -> bytes:
-    """A PNG of 60000 x 60000 pixels in a few bytes."""
-    header = struct.pack(">IIBBBBB", 60_000, 60_000, 8, 2, 0, 0, 0)
-    chunks = [(b"IHDR", header), (b"IDAT", zlib.compress(b"\0" * 1000)), (b"IEND", b"")]
-    parts = [struct.pack(">I", len(d)) + k + d + struct.pack(">I", zlib.crc32(k + d)) for k, d in chunks]
-    return b"\x89PNG\r\n\x1a\n" + b"".join(parts)
 
 
 def test_from_pictures_to_labels(client: TestClient, picture: Draw) -> None:
@@ -156,7 +147,8 @@ def test_foreign_hosts_and_foreign_pages_are_refused(client: TestClient) -> None
 
 
 @pytest.mark.parametrize(
-    "content", [b"", b"GIF89a", b"%PDF-1.7", b"\x80\x04\x95cos\nsystem\n", b"<svg onload='alert(1)'/>", bomb()]
+    "content",
+    [b"", b"GIF89a", b"%PDF-1.7", b"\x80\x04\x95cos\nsystem\n", b"<svg onload='alert(1)'/>", bomb(60_000, 60_000)],
 )
 def test_what_is_no_picture_is_said_and_kept_out(content: bytes, client: TestClient, picture: Draw) -> None:
     broken, good = add(client, "red", content, picture("red", 0)).json()

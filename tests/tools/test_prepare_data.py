@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.real import real_data
+
 TOOL = Path(__file__).parents[2] / "tools" / "prepare_data.py"
 
 
@@ -110,9 +112,7 @@ def test_omniglot_packed_anew_is_kept(tmp_path: Path, no_network: dict[str, str]
 
 @pytest.mark.real_data
 def test_real_files_with_the_official_bytes_are_recognised(tmp_path: Path, no_network: dict[str, str]) -> None:
-    if "PPFSL_DATA" not in os.environ:
-        pytest.skip("PPFSL_DATA is not set, so there are no official files")
-    done = prepare("flowers102", "--root", os.environ["PPFSL_DATA"], cwd=Path.cwd(), **no_network)
+    done = prepare("flowers102", "--root", str(real_data("official files")), cwd=Path.cwd(), **no_network)
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.splitlines()[1].endswith("imagelabels.mat: already there")
     assert done.stdout.splitlines()[2].endswith("setid.mat: already there")

@@ -1,10 +1,8 @@
 """Decoding images: every kind of file, every kind of damage."""
 
 import contextlib
-import struct
 import threading
 import warnings
-import zlib
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +11,7 @@ from PIL import Image
 
 from ppfsl.data import decode
 from ppfsl.data.decode import FORMATS, MAX_PIXELS, open_image, to_square
+from tests.bombs import bomb
 from tests.data.decode.drawn import BLUE, GREEN, RED, encoded, noise, quadrants
 
 
@@ -120,17 +119,6 @@ def test_postscript_is_refused_whatever_its_name(tmp_path: Path) -> None:
 def test_missing_file_is_an_os_error(tmp_path: Path) -> None:
     with pytest.raises(OSError, match="nowhere"):
         open_image(tmp_path / "nowhere.png")
-
-
-def bomb(width: int, height: int) -> bytes:
-    """A tiny PNG that claims to be huge."""
-    chunks = [
-        (b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)),
-        (b"IDAT", zlib.compress(bytes(10000))),
-        (b"IEND", b""),
-    ]
-    body = b"".join(struct.pack(">I", len(c)) + k + c + struct.pack(">I", zlib.crc32(k + c)) for k, c in chunks)
-    return b"\x89PNG\r\n\x1a\n" + body
 
 
 @pytest.mark.parametrize("side", [9450, 12000, 60000])

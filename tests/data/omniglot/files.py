@@ -47,11 +47,11 @@ def pack(path: Path, content: dict[str, bytes], compression: int = zipfile.ZIP_S
 
 def pixels(source: Source) -> np.ndarray:
     """All rows by their index, [N, 7, 7]."""
-    out: list[np.ndarray | None] = [None] * len(source.files)
+    out: dict[int, np.ndarray] = {}
     for row, load in source.images():
-        assert out[row] is None, "the index came twice"
+        assert row not in out, "the index came twice"
         out[row] = np.asarray(load())
-    return np.stack(out)  # type: ignore[arg-type]
+    return np.stack([out[row] for row in range(len(source.files))])
 
 
 UPRIGHT = np.stack([strokes(character, d) for character in SORTED for d in (1, 2, 3)])

@@ -1,6 +1,5 @@
 """The official Omniglot files: their addresses, the shipped splits, and what the real ones hold."""
 
-import os
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +9,7 @@ from ppfsl.data.class_split import load_split
 from ppfsl.data.omniglot import OFFICIAL_FILES, omniglot_source
 from ppfsl.data.table import ImageTable, load_table
 from tests.data.omniglot.files import ARCHIVES
+from tests.real import real_folder
 
 
 def test_official_files_are_those_that_the_reader_reads() -> None:
@@ -38,12 +38,7 @@ def test_trainval_moves_the_validation_classes_to_the_base_and_leaves_the_novel_
 
 @pytest.fixture(scope="module")
 def real() -> Path:
-    if "PPFSL_DATA" not in os.environ:
-        pytest.skip("PPFSL_DATA is not set, so there are no drawings")
-    folder = Path(os.environ["PPFSL_DATA"]) / "omniglot"
-    if not folder.is_dir():
-        pytest.skip(f"{folder} is missing")
-    return folder
+    return real_folder("omniglot", "drawings")
 
 
 @pytest.fixture(scope="module")
