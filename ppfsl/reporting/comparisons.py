@@ -1,26 +1,29 @@
 """Several runs on the same episodes in one table: a section of docs/results.md."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from ppfsl.reporting import wording
 from ppfsl.reporting.pairing import Evaluation, paired_difference, same_questions
 from ppfsl.reporting.phrases import Phrases
 from ppfsl.reporting.rows import About, Comparison, Row
+from ppfsl.reporting.sections import needed
 
 
-def comparison_section(comparison: Comparison, rows: Sequence[Row], phrases: Phrases) -> str:
+def comparison_section(comparison: Comparison, rows: Sequence[Row], found: Mapping[Path, str], phrases: Phrases) -> str:
     """The section of a comparison: accuracies, verification where pairs were evaluated, the commands.
 
     Args:
         comparison: its title, remark and reference, in the language of the phrases.
         rows: in order, the reference among them, in the same language.
+        found: in which section each run stands, see `ppfsl.reporting.sections.homes`.
         phrases: the page's fixed words.
     """
-    reference = next(result for _, result, folder in rows if folder.name == comparison.reference)
+    compared, reference, _ = next(row for row in rows if row[2].name == comparison.reference)
     _, first, _ = rows[0]
     parts = [f"## {comparison.title}\n", f"{wording.subject(first, phrases)}{phrases.stop}\n"]
-    parts.append(_made(rows, phrases) + "\n")
+    parts.append(f"{_made(rows, phrases)} {phrases.reference.format(title=compared.title)}\n")
     if comparison.remark:
         parts.append(comparison.remark.strip() + "\n")
     for kind in ("inductive", "transductive"):
@@ -29,32 +32,40 @@ def comparison_section(comparison: Comparison, rows: Sequence[Row], phrases: Phr
             parts += [f"**{phrases.value(kind)}**\n", *tables]
     if table := list(_verifications(rows, phrases)):
         parts += [f"{phrases.pairs}\n", "\n".join(table) + "\n"]
-    commands = [_command(about, result, first, phrases) for about, result, _ in rows]
+    commands = [_command(row, rows, needed(row[0].command, found, phrases), phrases) for row in rows]
     parts += ["\n".join(f"* {line}" for line in commands) + "\n"]
     return "\n".join(parts)
 
 
 def _made(rows: Sequence[Row], phrases: Phrases) -> str:
-    """Seeds, versions, episodes and machines of all runs, each value once."""
+    """Seeds, versions, episodes and machines of all runs, each value once; several machines stand with the commands."""
     results = [result for _, result, _ in rows]
+    episodic = [e for result in results for e in result["evaluations"] if _counts(e)]
     found = {
         "seed": [result["seed"] for result in results],
         "paddle": [result["versions"]["paddle"] for result in results],
-        "episodes": [e["episodes"] for result in results for e in result["evaluations"] if _counts(e)],
-        "machine": [about.machine for about, *_ in rows],
+        "episodes": [e["episodes"] for e in episodic],
+        "query": [e["query"] for e in episodic],
+        "machine": [about.machine for about, *_ in rows] if _one_machine(rows) else [phrases.machines],
     }
     return phrases.made.format(
         **{key: phrases.also.join(dict.fromkeys(str(value) for value in values)) for key, values in found.items()}
     )
 
 
-def _command(about: About, result: dict[str, Any], first: dict[str, Any], phrases: Phrases) -> str:
-    """A run's command, what it trained, and in what it differs from the first run's subject."""
+def _one_machine(rows: Sequence[Row]) -> bool:
+    return len({about.machine for about, *_ in rows}) == 1
+
+
+def _command(row: Row, rows: Sequence[Row], before: str, phrases: Phrases) -> str:
+    """A run's command, what it trained, how its subject differs from the first run's, what has to come before."""
+    (about, result, _), (_, first, _) = row, rows[0]
     others = [
         said.format(result[fact] or phrases.no_weights)
         for fact, said in phrases.others.items()
         if result[fact] != first[fact]
     ]
+    others += [before, "" if _one_machine(rows) else phrases.machine.format(about.machine)]
     stages = phrases.then.join(result["stages"]) or phrases.no_training
     return phrases.command.format(title=about.title, command=about.command, stages=stages, others="".join(others))
 
@@ -125,5 +136,5 @@ def _verifications(rows: Sequence[Row], phrases: Phrases) -> Iterator[str]:
     for title, pairs in found:
         yield (
             f"| {title} | {phrases.value(pairs['similarity'])} | {pairs['pairs']} | {pairs['roc_auc']:.4f} "
-            f"| {100 * pairs['equal_error_rate']:.2f} % | {100 * pairs['accuracy']:.2f} ± {100 * pairs['ci95']:.2f} |"
+            f"| {100 * pairs['equal_error_rate']:.2f} | {100 * pairs['accuracy']:.2f} ± {100 * pairs['ci95']:.2f} |"
         )

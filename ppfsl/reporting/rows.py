@@ -135,10 +135,10 @@ def _check_repeats(rows: Sequence[Row]) -> None:
         seen.add(result["seed"])
 
 
-def repeats_of(folder: Path, rows: Sequence[Row]) -> list[dict[str, Any]]:
-    """The results of the runs that repeat a row with other seeds, by seed."""
-    found = [result for about, result, other in rows if other.parent / about.repeats == folder and about.repeats]
-    return sorted(found, key=lambda result: result["seed"])
+def repeats_of(folder: Path, rows: Sequence[Row]) -> list[Row]:
+    """The rows that repeat a row with other seeds, by seed."""
+    found = [row for row in rows if row[0].repeats and row[2].parent / row[0].repeats == folder]
+    return sorted(found, key=lambda row: row[1]["seed"])
 
 
 def read_comparisons(rows: Sequence[Row]) -> list[tuple[Comparison, list[Row]]]:

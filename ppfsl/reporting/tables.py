@@ -5,7 +5,7 @@ What the files are: `ppfsl.reporting.rows`. What the page says in each language:
 
 import json
 import statistics
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from ppfsl.reporting.comparisons import comparison_section
 from ppfsl.reporting.pairing import Evaluation, paired_difference, same_questions
 from ppfsl.reporting.phrases import CHINESE, ENGLISH, Phrases
 from ppfsl.reporting.rows import About, Comparison, Row, read_comparisons, read_rows, repeats_of
+from ppfsl.reporting.sections import contents, homes, needed
 
 MOST_CLASSES = 200
 """Rows keep what was right class by class, and confusion matrices, of no more classes than this."""
@@ -38,9 +39,10 @@ def make_tables(results: Path, target: Path) -> int:
     comparisons = read_comparisons(rows)
     twin = chinese_page(target)
     for path, other, phrases in ((target, twin, ENGLISH), (twin, target, CHINESE)):
-        parts = sections(rows, comparisons, phrases)
-        write_text(path, "\n".join([phrases.head.format(twin=other.name), *parts]))
-    return len(parts)
+        found = sections(rows, comparisons, phrases)
+        head = phrases.head.format(twin=other.name) + "\n" + contents(list(found))
+        write_text(path, "\n".join([head, *found.values()]))
+    return len(found)
 
 
 def chinese_page(target: Path) -> Path:
@@ -50,18 +52,23 @@ def chinese_page(target: Path) -> Path:
 
 def sections(
     rows: Sequence[Row], comparisons: Sequence[tuple[Comparison, Sequence[Row]]], phrases: Phrases
-) -> list[str]:
-    """The page's sections in their order, in one language."""
+) -> dict[str, str]:
+    """The page's sections in their order, in one language: title -> text."""
     suffix = phrases.suffix
-    found = [
-        (about.order, _section(about.translated(suffix), result, repeats_of(folder, rows), phrases))
-        for about, result, folder in rows
+    said = [(about.translated(suffix), result, folder) for about, result, folder in rows]
+    side_by_side = [
+        (comparison.translated(suffix), [row for row in said if row[2] in {folder for *_, folder in members}])
+        for comparison, members in comparisons
+    ]
+    found = homes(said, side_by_side)
+    texts = [
+        (about.order, about.title, _section(about, result, repeats_of(folder, said), found, phrases))
+        for about, result, folder in said
         if not (about.comparison or about.repeats)
     ]
-    for comparison, members in comparisons:
-        mine = [(about.translated(suffix), result, folder) for about, result, folder in members]
-        found.append((comparison.order, comparison_section(comparison.translated(suffix), mine, phrases)))
-    return [text for _, text in sorted(found, key=lambda section: section[0])]
+    for comparison, members in side_by_side:
+        texts.append((comparison.order, comparison.title, comparison_section(comparison, members, found, phrases)))
+    return {title: text for _, title, text in sorted(texts, key=lambda section: section[0])}
 
 
 def add_row(run: Path, folder: Path) -> None:
@@ -96,30 +103,34 @@ def _validations(metrics: Path) -> list[dict[str, Any]]:
     return [{key: row[key] for key in ("epoch", "name", "value")} for row in rows if row["split"] == "validation"]
 
 
-def _section(about: About, result: dict[str, Any], repeats: Sequence[dict[str, Any]], phrases: Phrases) -> str:
+def _section(
+    about: About, result: dict[str, Any], repeats: Sequence[Row], found: Mapping[Path, str], phrases: Phrases
+) -> str:
+    episodic = [row for row in result["evaluations"] if not row["support_set"]]
     run = phrases.run.format(
         stages=phrases.then.join(result["stages"]) or phrases.no_training,
         seed=result["seed"],
         paddle=result["versions"]["paddle"],
+        query=phrases.also.join(dict.fromkeys(str(row["query"]) for row in episodic)),
         minutes=about.minutes,
         machine=about.machine,
     )
     parts = [
         f"## {about.title}\n",
         f"    {about.command}\n",
-        f"{wording.subject(result, phrases)}{run}{phrases.stop}\n",
+        f"{wording.subject(result, phrases)}{run}{needed(about.command, found, phrases)}{phrases.stop}\n",
     ]
     if about.remark:
         parts.append(about.remark.strip() + "\n")
     if about.page:
         parts.append(phrases.page.format(page=about.page) + "\n")
-    episodic = [row for row in result["evaluations"] if not row["support_set"]]
     for kind, rows in wording.by_kind(episodic):
         parts.append(f"**{phrases.value(kind)}**\n")
-        parts.append("\n".join(_table(about, rows, episodic, repeats, phrases)) + "\n")
+        parts.append("\n".join(_table(about, rows, episodic, [run for _, run, _ in repeats], phrases)) + "\n")
     if repeats:
-        seeds = phrases.comma.join(str(run["seed"]) for run in (result, *repeats))
-        parts.append(f"{phrases.seeds.format(seeds=seeds)}\n")
+        seeds = phrases.comma.join(str(run["seed"]) for run in (result, *(run for _, run, _ in repeats)))
+        commands = "".join(f"* `{again.command}`\n" for again, *_ in repeats)
+        parts.append(f"{phrases.seeds.format(seeds=seeds)}\n\n{commands}")
     if about.support_set:
         parts += [_per_class(row, phrases) for row in result["evaluations"] if row["support_set"]]
     return "\n".join(parts)

@@ -54,7 +54,7 @@ def test_a_line_per_run_and_adaptation_with_paired_differences_and_reported_figu
 def test_without_figures_of_papers_there_are_no_columns_for_them(tmp_path: Path) -> None:
     save(tmp_path / "results", "first", 1, evaluation("a", [8, 6]))
     lines = page(tmp_path).splitlines()
-    assert "| method | adaptation | 5-way 1-shot | against | minutes |" in lines
+    assert "| method | adaptation | 5-way 1-shot | difference | minutes |" in lines
     assert "| First | a | 70.00 ± 13.86 |  | 10 |" in lines
 
 
@@ -79,14 +79,37 @@ def test_what_a_comparison_was_made_with_is_said_once(tmp_path: Path) -> None:
     save(tmp_path / "results", "second", 2, evaluation("b", [9, 8]), evaluation("c", [9, 8, 7], shot=5), **more)
     save(tmp_path / "results", "third", 3, evaluation("b", [9, 8]), stages=[])
     lines = page(tmp_path).splitlines()
-    assert "Seed 0 or 7; PaddlePaddle 3.3.1 or 3.4.0; 2 or 3 episodes of each task; made on 2 cores." in lines
+    made = "Seed 0 or 7; PaddlePaddle 3.3.1 or 3.4.0; 2 or 3 episodes of each task, 2 queries a class; made on 2 cores."
+    assert f"{made} Differences are to the first row of First." in lines
     command = "python tools/train.py -c configs/omniglot"
     assert f"* First: `{command}/first.yaml` (first)" in lines
     assert f"* Second: `{command}/second.yaml` (cosine, then triplet; split `vinyals_trainval`)" in lines
     assert f"* Third: `{command}/third.yaml` (no training)" in lines
     chinese = (tmp_path / "results_zh.md").read_text(encoding="utf-8")
-    assert "种子 0 或 7；PaddlePaddle 3.3.1 或 3.4.0；每种任务 2 或 3 个；运行于 2 cores。" in chinese
+    made = "种子 0 或 7；PaddlePaddle 3.3.1 或 3.4.0；每种任务 2 或 3 个，每类 2 个查询；运行于 2 cores。"
+    assert f"{made} 差异是与 First 的第一行相比。" in chinese
     assert "second.yaml`（cosine，然后 triplet；划分 `vinyals_trainval`）" in chinese
+
+
+def test_each_command_names_its_machine_where_there_are_several(tmp_path: Path) -> None:
+    save(tmp_path / "results", "first", 1, evaluation("a", [8, 6]))
+    save(tmp_path / "results", "second", 2, evaluation("b", [9, 8]))
+    about = tmp_path / "results" / "omniglot" / "second" / "about.yaml"
+    about.write_text(about.read_text().replace("2 cores", "4 cores"))
+    text = page(tmp_path)
+    assert "made on the machines that the commands' lines name. " in text
+    assert "first.yaml` (first; 2 cores)\n" in text and "second.yaml` (second; 4 cores)\n" in text
+
+
+def test_what_evaluates_anothers_weights_names_the_section_of_its_command(tmp_path: Path) -> None:
+    save(tmp_path / "results", "first", 1, evaluation("a", [8, 6]))
+    save(tmp_path / "results", "second", 2, evaluation("b", [9, 8]))
+    about = tmp_path / "results" / "omniglot" / "second" / "about.yaml"
+    command = (
+        "tools/eval.py -c configs/omniglot/second.yaml --checkpoint output/omniglot/first/checkpoints/1_a.safetensors"
+    )
+    about.write_text(about.read_text().replace("tools/train.py -c configs/omniglot/second.yaml", command))
+    assert "1_a.safetensors` (second; after the command of [Omniglot](#omniglot))\n" in page(tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -135,7 +158,7 @@ def test_verification_has_a_table(tmp_path: Path) -> None:
     verification = {"similarity": "cosine similarity", "pairs": 400, "roc_auc": 0.98765, "equal_error_rate": 0.0512}
     verification |= {"accuracy": 0.9475, "ci95": 0.0219}
     save(tmp_path / "results", "first", 1, evaluation("a", [8, 6]), verification=verification)
-    assert "| First | cosine similarity | 400 | 0.9877 | 5.12 % | 94.75 ± 2.19 |" in page(tmp_path)
+    assert "| First | cosine similarity | 400 | 0.9877 | 5.12 | 94.75 ± 2.19 |" in page(tmp_path)
 
 
 def test_a_missing_comparison_file_and_a_missing_reference_are_named(tmp_path: Path) -> None:
@@ -156,5 +179,5 @@ def test_the_chinese_page_has_the_same_lines_under_chinese_words(tmp_path: Path)
     assert "## 字符" in lines and "注意。" in lines and "Mind." not in lines
     assert "| 方法 | adaptation | 5-way 1-shot | 成对差异 | 论文报告 | 分钟 |" in lines
     assert "| 其一 | a | 70.00 ± 13.86 |  | 98.8 | 10 |" in lines
-    assert "| 其一 | 余弦相似度 | 400 | 0.9877 | 5.12 % | 94.75 ± 2.19 |" in lines
+    assert "| 其一 | 余弦相似度 | 400 | 0.9877 | 5.12 | 94.75 ± 2.19 |" in lines
     assert "* 其一：`python tools/train.py -c configs/omniglot/first.yaml`（first）" in lines

@@ -53,7 +53,7 @@ def test_sections_in_order_with_their_figures(tmp_path: Path) -> None:
     assert "| 2 | 1 | novel | class_mean | 70.00 ± 13.86 |  | 2 |" in page
     assert "| 2 | 1 | novel | finetune | 85.00 ± 6.93 | +15.00 ± 6.93 | 2 |" in page
     assert "split `fsl_ssl`; conv4 at 84 px; pretrained weights: none (random initialisation)" in page
-    assert "cross_entropy, then cosine; seed 3; PaddlePaddle 3.3.1; 3 minutes on 2 cores" in page
+    assert "cross_entropy, then cosine; seed 3; PaddlePaddle 3.3.1; 5 queries a class; 3 minutes on 2 cores.\n" in page
 
 
 def test_other_seeds_show_as_spread(tmp_path: Path) -> None:
@@ -67,6 +67,7 @@ def test_other_seeds_show_as_spread(tmp_path: Path) -> None:
     assert make_tables(tmp_path / "results", tmp_path / "results.md") == 2
     first, second = (tmp_path / "results.md").read_text().split("## Second")
     assert "| episodes | seeds: mean (sd) |" in first and "Seeds 3, 4, 9:" in first
+    assert first.endswith("* `python tools/train.py -c x.yaml`\n* `python tools/train.py -c x.yaml`\n\n")
     # 70, 60 and 80 %
     assert "| 2 | 1 | novel | class_mean | 70.00 ± 13.86 |  | 2 | 70.00 (10.00) |" in first
     assert "| 2 | 1 | novel | finetune | 85.00 ± 6.93 | +15.00 ± 6.93 | 2 |  |" in first
@@ -115,6 +116,29 @@ def test_a_spread_is_that_of_the_same_questions(tmp_path: Path) -> None:
     page = (tmp_path / "results.md").read_text()
     assert "| 2 | 1 | novel | class_mean | 70.00 ± 13.86 |  | 2 | 65.00 (7.07) |" in page
     assert "| 2 | 5 | novel | class_mean | 100.00 ± 0.00 |  | 2 | 95.00 (7.07) |" in page
+
+
+def test_contents_link_to_the_sections(tmp_path: Path) -> None:
+    save(tmp_path / "results" / "b", 2, "'Second: `b`, 28 px'", evaluation("class_mean", [5, 5]))
+    save(tmp_path / "results" / "a", 1, "First", evaluation("class_mean", [8, 6]), extra="title_zh: 第一：甲\n")
+    make_tables(tmp_path / "results", tmp_path / "results.md")
+    for name, first in (("results.md", "* [First](#first)"), ("results_zh.md", "* [第一：甲](#第一甲)")):
+        page = (tmp_path / name).read_text(encoding="utf-8")
+        assert f"\n\n{first}\n* [Second: `b`, 28 px](#second-b-28-px)\n\n## " in page
+
+
+def test_what_evaluates_anothers_weights_names_the_section_of_its_command(tmp_path: Path) -> None:
+    first, second = (evaluation("class_mean", correct) for correct in ([5, 5], [8, 6]))
+    save(tmp_path / "results" / "a", 1, "First", first)
+    save(tmp_path / "results" / "b", 2, "Second", second)
+    about = tmp_path / "results" / "b" / "about.yaml"
+    command = "tools/eval.py -c x.yaml --checkpoint output/x/checkpoints/best.safetensors"
+    about.write_text(about.read_text().replace("tools/train.py -c x.yaml", command))
+    make_tables(tmp_path / "results", tmp_path / "results.md")
+    before, after = (tmp_path / "results.md").read_text().split("## Second")
+    assert "after the command" not in before
+    assert "3 minutes on 2 cores; after the command of [First](#first).\n" in after
+    assert "3 分钟，2 cores；先运行 [First](#first) 一节的命令。\n" in (tmp_path / "results_zh.md").read_text("utf-8")
 
 
 def test_tasks_stand_in_order(tmp_path: Path) -> None:
@@ -205,7 +229,7 @@ def test_the_chinese_page_stands_beside_the_english_one_and_they_link_to_each_ot
     assert chinese.startswith("# 结果\n\n[English](page.md)\n")
     assert "## First" in english and "## 第一\n" in chinese and "\nShort.\n" in chinese
     assert "flowers102，划分 `fsl_ssl`；conv4，84 px；预训练权重：无（随机初始化）；" in chinese
-    assert "cross_entropy，然后 cosine；种子 3；PaddlePaddle 3.3.1；3 分钟，2 cores。" in chinese
+    assert "cross_entropy，然后 cosine；种子 3；PaddlePaddle 3.3.1；每类 5 个查询；3 分钟，2 cores。" in chinese
     assert "| 2 | 1 | 新类 | class_mean | 70.00 ± 13.86 |  | 2 |" in chinese.split("**直推式**")[0]
     assert "| entropy（批归一化：滑动平均的统计量） | 85.00 ± 6.93 | +15.00 ± 6.93 |" in chinese.split("**直推式**")[1]
     assert "一个支持集，2-way 1-shot，class_mean：3 / 5 正确\n" in chinese
