@@ -22,7 +22,7 @@ from ppfsl.reporting.drawing import COLOURS, MARKERS, styled
 
 ROOT = Path(__file__).resolve().parent.parent
 ROWS = ROOT / "results" / "flowers102"
-EMBEDDERS = {"finetuned": "fine-tuned", "frozen": "frozen"}
+EMBEDDERS = {"finetuned": "fine-tuned, finished", "frozen": "frozen, finished"}
 BUDGET = "finetuned_mobilenet_v1"
 BUDGETS = {0: "frozen_finished", 1: "finetuned_epochs_1", 3: "finetuned_epochs_3", 7: "finetuned_epochs_7", 14: BUDGET}
 """Epochs of fine-tuning -> the row of a run of so many."""
@@ -116,7 +116,7 @@ def against_training() -> Figure:
     novel.set_ylabel("5-way accuracy on novel classes, %")
     novel.legend(loc="center right")
     validation.plot([row["epoch"] for row in rows], [100 * row["value"] for row in rows], marker="o", color=COLOURS[0])
-    validation.set_title(f"one run of {max(BUDGETS)} epochs, not finished")
+    validation.set_title(f"one run of {max(BUDGETS)} epochs, before finishing")
     validation.set_ylabel("5-way 1-shot accuracy\non validation classes, %")
     for axes in (novel, validation):
         axes.set_xlabel("epochs of fine-tuning on the base classes")
