@@ -1,6 +1,9 @@
-"""Every configuration that ships runs from pictures to result.json: its own chain, made small, on noisy pictures."""
+"""Every configuration that ships, and every chain that a row of the results makes of one by options, runs from pictures
+to result.json: made small, on noisy pictures.
+"""
 
 import json
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +16,7 @@ from ppfsl import pipeline
 from ppfsl.backbones.embedder import Embedder, build_embedder
 from ppfsl.config import Config
 from ppfsl.config_file import load_config, parse_config
+from ppfsl.reporting.rows import read_rows
 
 Tree = dict[str, Any]
 ROOT = Path(__file__).parents[1] / "configs"
@@ -76,12 +80,34 @@ def save_weights(embedder: Embedder, path: Path) -> None:
     save_file({name: tensor.numpy() for name, tensor in embedder.backbone.state_dict().items()}, str(path))
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_it_runs(name: str, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pipeline, "show_run", lambda *_: None)  # which takes seconds, and has tests of its own
-    config = load_config(ROOT / f"{name}.yaml")
-    little = small(config, pictures, tmp_path)
-    save_weights(build_embedder(pipeline.architecture_of(little), 0), tmp_path / "weights.safetensors")
+def of_rows() -> dict[str, Config]:
+    """Of the rows' trainings those that are no shipped configuration when made small: row -> configuration."""
+    known = {shape(load_config(ROOT / f"{name}.yaml")) for name in NAMES}
+    found = {}
+    for about, _, folder in read_rows(ROOT.parent / "results"):
+        words = shlex.split(about.command)
+        options = [words[place + 1] for place, word in enumerate(words) if word == "-o"]
+        if words[1] != "tools/train.py" or not options:
+            continue
+        config = load_config(ROOT.parent / words[words.index("-c") + 1], options)
+        if shape(config) not in known:
+            known.add(shape(config))
+            found[f"{folder.parent.name}/{folder.name}"] = config
+    return found
+
+
+def shape(config: Config) -> str:
+    """What is left of a configuration when it is made small, but for rates and the scale of a network."""
+    tree = small(config, Path("pictures"), Path("scratch")).model_dump(mode="json")
+    del tree["threads"], tree["seed"], tree["backbone"]["scale"], tree["backbone"]["normalization"]
+    for stage in tree["pretrain"]:
+        del stage["objective"]["inner_lr" if "inner_lr" in stage["objective"] else "name"]
+    return json.dumps([tree, [stage.objective.name for stage in config.pretrain]])
+
+
+def check_that_it_runs(config: Config, name: str, pictures: Path, scratch: Path) -> None:
+    little = small(config, pictures, scratch)
+    save_weights(build_embedder(pipeline.architecture_of(little), 0), scratch / "weights.safetensors")
     folder = pipeline.run(little, name)
     result = json.loads((folder / "result.json").read_text(encoding="utf-8"))
     assert result["stages"] == [stage.objective.name for stage in config.pretrain]
@@ -90,3 +116,26 @@ def test_it_runs(name: str, pictures: Path, tmp_path: Path, monkeypatch: pytest.
     assert [row["adaptation"] for row in rows[::tasks]] == [entry.label or entry.name for entry in config.adaptations]
     assert len(rows) == tasks * len(config.adaptations)
     assert all(0 <= row["accuracy"] <= 1 for row in rows)
+
+
+@pytest.fixture(autouse=True)
+def without_words(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Showing a run takes seconds, and has tests of its own."""
+    monkeypatch.setattr(pipeline, "show_run", lambda *_: None)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_it_runs(name: str, pictures: Path, tmp_path: Path) -> None:
+    check_that_it_runs(load_config(ROOT / f"{name}.yaml"), name, pictures, tmp_path)
+
+
+ROWS = of_rows()
+
+
+@pytest.mark.parametrize("row", ROWS)
+def test_what_a_rows_options_make_of_a_configuration_runs(row: str, pictures: Path, tmp_path: Path) -> None:
+    check_that_it_runs(ROWS[row], row, pictures, tmp_path)
+
+
+def test_rows_have_chains_of_their_own() -> None:
+    assert {"flowers102/finetuned_last_block", "flowers102/frozen_finished"} <= set(ROWS)
