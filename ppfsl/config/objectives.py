@@ -238,8 +238,6 @@ class MemoryAugmentedConfig(Strict):
 
     name: Literal["memory_augmented"]
     way: Annotated[int, Field(strict=True, ge=2)] = 5
-    first_way: Annotated[int, Field(strict=True, ge=2)] | None = None
-    """Classes in a sequence of the first epoch; each epoch shows one more, up to `way`. Default: `way`."""
     instances: Annotated[int, Field(strict=True, ge=2)] = 10
     """Images of each class in a sequence."""
     episodes_per_batch: Count = 16
@@ -259,8 +257,6 @@ class MemoryAugmentedConfig(Strict):
     def _consistent(self) -> "MemoryAugmentedConfig":
         if self.heads > self.slots:
             raise ValueError(f"{self.heads} heads need as many slots, not {self.slots}; raise slots or lower heads")
-        if self.first_way is not None and self.first_way > self.way:
-            raise ValueError(f"first_way is {self.first_way}, but way is {self.way}; lower first_way, or leave it out")
         return self
 
 

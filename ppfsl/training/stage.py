@@ -214,8 +214,7 @@ class Stage:
         size = self.config.image_size or self.embedder.architecture.image_size
         images = self._table.images[self._rows[places]]
         if augments_tasks(objective):
-            classes = batch_classes(objective)[: len(images)]
-            images = change_classes(images, classes, objective.task_augmentation, chance)
+            images = change_classes(images, batch_classes(objective), objective.task_augmentation, chance)
         return augment(images, size, self.config.augmentation, chance)
 
     def _trained_layers(self) -> list[paddle.nn.Layer]:

@@ -35,10 +35,6 @@ from tests.config.loading import adaptation, load, mistake, objective, stage
             objective("memory_augmented", heads=8, slots=4),
             "c.yaml: pretrain.0.objective: 8 heads need as many slots, not 4; raise slots or lower heads",
         ),
-        (
-            objective("memory_augmented", way=4, first_way=5),
-            "c.yaml: pretrain.0.objective: first_way is 5, but way is 4; lower first_way, or leave it out",
-        ),
         (objective("cross_entropy", scale=3), "pretrain.0.objective: scale belongs to the cosine classifier"),
         (stage(schedule={"name": "step"}), "pretrain.0.schedule: milestones belong to the step schedule"),
         (stage(schedule={"milestones": [1]}), "pretrain.0.schedule: milestones belong to the step schedule"),

@@ -61,10 +61,7 @@ class ByLoss(Objective, Protocol):
 
 
 def batch_classes(config: Episodes | MemoryAugmentedConfig) -> np.ndarray:
-    """Which class each image of a batch of tasks is of: int64 [N], the classes of all its tasks numbered through.
-
-    A batch of sequences with fewer classes than `way` has fewer images; its classes are the first of these.
-    """
+    """Which class each image of a batch of tasks is of: int64 [N], the classes of all its tasks numbered through."""
     if isinstance(config, MemoryAugmentedConfig):
         return np.repeat(np.arange(config.episodes_per_batch * config.way), config.instances)
     classes = np.arange(config.way)

@@ -18,7 +18,7 @@ class Sequences:
     """The loss of a memory-augmented network on all images of sequences.
 
     Args:
-        config: classes and images of each in a sequence, at first and later; sequences per batch; the network.
+        config: classes and images of each in a sequence; sequences per batch; the network.
         labels: int64 [N], of the base images.
         dim: numbers in the embedder's output.
         seed: a non-negative integer.
@@ -42,26 +42,21 @@ class Sequences:
         self.steps = max(len(labels) // (config.way * config.instances * config.episodes_per_batch), 1)
 
     def batches(self, epoch: int, steps: int) -> Iterator[np.ndarray]:
-        """[sequences * classes * instances]: sequence by sequence, class by class."""
-        count, way = self._config.episodes_per_batch, self._config.way
-        classes = min((self._config.first_way or way) + epoch, way)
+        """[sequences * way * instances]: sequence by sequence, class by class."""
+        count = self._config.episodes_per_batch
         for step in range(steps):
             episodes = self._episodes.take(count, start=(epoch * steps + step) * count)
             yield np.concatenate(
-                [np.concatenate([episode.support, episode.query], axis=1)[:classes].ravel() for episode in episodes]
+                [np.concatenate([episode.support, episode.query], axis=1).ravel() for episode in episodes]
             )
 
     def loss(self, projected: paddle.Tensor, labels: paddle.Tensor, chance: np.random.Generator) -> LossAndTerms:
         """The mean cross-entropy, and the accuracy on the first, second, fifth and tenth image of a class."""
         way, instances, count = self._config.way, self._config.instances, self._config.episodes_per_batch
-        length = len(projected) // count
-        order = np.stack([chance.permutation(length) for _ in range(count)])
+        order = np.stack([chance.permutation(way * instances) for _ in range(count)])
         truth = order // instances
-        if length < way * instances:  # fewer classes: any of the labels, so that all are learned from the start
-            names = np.stack([chance.permutation(way) for _ in range(count)])
-            truth = np.take_along_axis(names, truth, axis=1)
         vectors = paddle.take_along_axis(
-            projected.reshape([count, length, -1]), paddle.to_tensor(order).unsqueeze(-1), axis=1
+            projected.reshape([count, way * instances, -1]), paddle.to_tensor(order).unsqueeze(-1), axis=1
         )
         logits, _ = self.method.layer(vectors, paddle.to_tensor(truth))
         right = logits.detach().argmax(-1).numpy() == truth

@@ -73,8 +73,3 @@ def test_classes_of_batches_are_those_of_their_images() -> None:
         assert len(batch) == len(classes)
         for number in range(6):
             assert len(set(LABELS[batch][classes == number].tolist())) == 1
-    growing = sequences.model_copy(update={"first_way": 2})
-    batch = next(Sequences(growing, LABELS, 8, 0).batches(0, 1))
-    classes = batch_classes(growing)[: len(batch)]
-    assert classes.tolist() == np.repeat(range(4), 4).tolist()
-    assert all(len(set(LABELS[batch][classes == number].tolist())) == 1 for number in range(4))

@@ -56,15 +56,6 @@ def test_a_sequence_shows_every_class_so_many_times(
             assert len(set(classes[:, 0].tolist())) == way
 
 
-def test_sequences_grow_by_a_class_an_epoch() -> None:
-    """What a longer sequence adds are classes: the first are those that the curriculum begins with."""
-    growing, full = sequences(way=5, first_way=3), sequences(way=5)
-    for epoch, classes in enumerate((3, 4, 5, 5)):
-        for batch, whole in zip(growing.batches(epoch, 2), full.batches(epoch, 2), strict=True):
-            assert batch.tolist() == whole.reshape(2, 5 * 4)[:, : classes * 4].ravel().tolist()
-    assert batches(sequences(first_way=3), 0) == batches(sequences(), 0)
-
-
 def test_batches_are_pure_functions_of_seed_and_epoch() -> None:
     expected = batches(sequences(), 3)
     assert batches(sequences(), 3) == expected
@@ -131,26 +122,6 @@ def test_images_are_shown_in_a_random_order_each_with_its_class() -> None:
         orders.append((images % 12).tolist())
     assert orders[0] == orders[1] != orders[2]
     assert orders[0][0] != orders[0][1]
-
-
-def test_sequences_with_fewer_classes_use_all_labels() -> None:
-    """Each class has one label of all that there are, and who has which changes from sequence to sequence."""
-    objective, names = sequences(way=5, first_way=2), []
-    images = len(next(objective.batches(0, 1)))
-    assert images == 2 * 2 * 4
-    projected = np.repeat(np.arange(float(images))[:, None], 3, axis=1)
-    for key in range(20):
-        network = Scripted(np.zeros((2, 8, 5)))
-        judged(objective, network, projected, key)
-        ((vectors, labels),) = network.shown
-        for row in range(2):
-            classes = vectors[row, :, 0].astype(int) % 8 // 4
-            of_first, of_second = (set(labels[row][classes == number].tolist()) for number in range(2))
-            assert len(of_first) == len(of_second) == 1
-            assert of_first != of_second
-            names.append((*of_first, *of_second))
-    assert {name for pair in names for name in pair} == set(range(5))
-    assert len(set(names)) > 10  # of 20 pairs of labels, 40 times
 
 
 @pytest.mark.parametrize(("instances", "numbers"), [(2, (1, 2)), (4, (1, 2)), (5, (1, 2, 5)), (12, (1, 2, 5, 10))])

@@ -43,26 +43,6 @@ def test_tasks_see_their_classes_changed(
     assert given == [True, True]
 
 
-def test_sequences_that_grow_see_their_classes_changed(table: ImageTable, rows: np.ndarray) -> None:
-    """In every epoch as many images as the curriculum shows, all of a class changed alike."""
-    changes = {"turn": True, "flip": True, "color": 0.3}
-    objective = METHODS["memory_augmented"] | {"first_way": 2, "task_augmentation": changes}
-    stage = stage_of(table, rows, config(objective=objective))
-    batch = next(stage.objective.batches(0, 1))
-    instances = 3
-    assert len(batch) % (2 * instances) == 0
-    expected = change_classes(
-        table.images[rows[batch]],
-        np.repeat(np.arange(len(batch) // instances), instances),
-        stage.config.objective.task_augmentation,
-        generator(0, "chance"),
-    )
-    seen = stage._pixels(batch, generator(0, "chance"))
-    assert np.array_equal(seen, expected[:, 1:17, 1:17].transpose(0, 3, 1, 2).astype(np.float32))
-    per_class = len(batch) // 2
-    assert [step.images for step in train(stage, range(3))] == [2 * per_class] * 2 + [3 * per_class] * 4
-
-
 @pytest.mark.parametrize("kind", TASKS)
 def test_tasks_train_all_of_the_network(table: ImageTable, rows: np.ndarray, kind: str) -> None:
     stage = stage_of(table, rows, config(objective=TASKS[kind], optimizer={"lr": 0.01}))
