@@ -11,7 +11,7 @@ from ppfsl.reporting.phrases import CHINESE, ENGLISH
 
 DOCS = Path(__file__).parents[2] / "docs"
 NUMBER = re.compile(r"\d+(?:[.,]\d+)*")
-CODE = re.compile(r"^    .*$|`[^`]*`|\]\(#[^)]*\)", re.MULTILINE)
+CODE = re.compile(r"^    .*$|`[^`]*`|\]\([^)]*\)", re.MULTILINE)
 
 
 def page(name: str) -> str:
