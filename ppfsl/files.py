@@ -4,6 +4,7 @@ import contextlib
 import json
 import os
 import re
+import stat
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -17,22 +18,23 @@ from ppfsl.errors import UserError
 
 @contextlib.contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Yield a temporary path beside `path`; on success sync it and rename it to `path`.
+    """Yield a temporary path; on success sync it and rename it to `path`, or to what `path` is a symbolic link to.
 
     When the body raises, the temporary file goes away and `path` stays as it was.
 
     Raises:
-        UserError: when the folder cannot be created or written.
+        UserError: when the folder cannot be created or written, or `path` is something else than a file.
     """
-    temporary = _temporary_beside(path)
+    target = _target(path)
+    temporary = _temporary_beside(target)
     try:
         yield temporary
         with temporary.open("rb") as stream:
             os.fsync(stream.fileno())
         temporary.chmod(0o666 & ~_umask())
-        _refuse_folder(path)
-        temporary.replace(path)
-        sync_folder(path.parent)
+        _target(path)  # hours may have passed
+        temporary.replace(target)
+        sync_folder(target.parent)
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -41,25 +43,52 @@ def check_writable(path: Path) -> None:
     """Raise now what `replacing` would raise after the work.
 
     Raises:
-        UserError: when the file is a folder, or its folder cannot be created or written.
+        UserError: when there is something else than a file, or its folder cannot be created or written.
     """
-    _refuse_folder(path)
-    _temporary_beside(path).unlink()
+    _temporary_beside(_target(path)).unlink()
+
+
+def check_replaceable(path: Path, kind: str, check: Callable[[Path], object]) -> None:
+    """Raise where a file that the user names cannot be written, or would take the place of one of another kind.
+
+    Args:
+        path: of the file to be written; an empty one may always be replaced.
+        kind: of file, in words.
+        check: raises UserError for files of other kinds.
+
+    Raises:
+        UserError: saying which.
+    """
+    check_writable(path)
+    if path.is_file() and path.stat().st_size:
+        try:
+            check(path)
+        except UserError:
+            raise UserError(f"cannot write {path}: it exists and is no {kind}; choose another name") from None
+
+
+def _target(path: Path) -> Path:
+    """The file to be replaced: symbolic links stay, and lead to it."""
+    make_folder(path.parent)
+    try:
+        mode = path.stat().st_mode
+    except FileNotFoundError:
+        mode = stat.S_IFREG
+    except OSError as error:
+        raise UserError(f"cannot write {path}: {error.strerror}; choose another name") from None
+    if not stat.S_ISREG(mode):
+        kind = {stat.S_IFDIR: "folder", stat.S_IFIFO: "pipe", stat.S_IFSOCK: "socket"}.get(stat.S_IFMT(mode), "device")
+        raise UserError(f"cannot write {path}: it is a {kind}; choose another name")
+    return path.resolve() if path.is_symlink() else path
 
 
 def _temporary_beside(path: Path) -> Path:
-    make_folder(path.parent)
     try:
         handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
     except OSError as error:
         raise UserError(f"cannot write in {path.parent}: {error.strerror}; choose another folder") from None
     os.close(handle)
     return Path(name)
-
-
-def _refuse_folder(path: Path) -> None:
-    if path.is_dir():
-        raise UserError(f"cannot write {path}: it is a folder; remove it or choose another name")
 
 
 def write_text(path: Path, text: str) -> None:

@@ -2,14 +2,18 @@
 
 import json
 import os
+import socket
+import stat
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
 from ppfsl.errors import UserError
-from ppfsl.files import check_writable, make_folder, read_json, replacing, write_json, write_text
+from ppfsl.files import check_replaceable, check_writable, make_folder, read_json, replacing, write_json, write_text
 
 
 def test_file_and_its_folders_appear(tmp_path: Path) -> None:
@@ -90,8 +94,14 @@ def test_unwritable_places_are_mistakes(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"cannot create the folder \S+/file: File exists"):
         make_folder(tmp_path / "file")
     (tmp_path / "folder").mkdir()
-    with pytest.raises(UserError, match=r"cannot write \S+/folder: it is a folder"):
+    with pytest.raises(UserError, match=r"cannot write \S+/folder: it is a folder; choose another name"):
         write_text(tmp_path / "folder", "x")
+    with pytest.raises(
+        UserError, match=r"cannot write \S+/loop: Too many levels of symbolic links; choose another name"
+    ):
+        (tmp_path / "loop").symlink_to(tmp_path / "loop")
+        write_text(tmp_path / "loop", "x")
+    (tmp_path / "loop").unlink()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "folder"]
     with pytest.raises(UserError, match="cannot write in /proc"):
         write_text(Path("/proc/ppfsl"), "x")
@@ -148,3 +158,59 @@ def test_what_cannot_be_written_is_found_out_without_writing(tmp_path: Path) -> 
     for path in (tmp_path, tmp_path / "old.txt" / "x"):
         with pytest.raises(UserError):
             check_writable(path)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no such files")
+def test_what_is_no_file_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    os.mkfifo("pipe")
+    Path("link").symlink_to("pipe")
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind("socket")
+        for name, kind in (("pipe", "pipe"), ("link", "pipe"), ("socket", "socket")):
+            before = Path(name).lstat()
+            for act in (check_writable, lambda path: write_text(path, "x")):
+                with pytest.raises(UserError, match=rf"^cannot write {name}: it is a {kind}; choose another name$"):
+                    act(Path(name))
+            assert Path(name).lstat() == before
+    assert sorted(path.name for path in Path().iterdir()) == ["link", "pipe", "socket"]
+
+
+def test_devices_stay(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A stand-in: a test that fails must not cost the machine a real one."""
+    really = Path.stat
+
+    def with_device(self: Path, **arguments: bool) -> Any:
+        return SimpleNamespace(st_mode=stat.S_IFCHR) if self.name == "null" else really(self, **arguments)
+
+    monkeypatch.setattr(Path, "stat", with_device)
+    for act in (check_writable, lambda path: write_text(path, "x")):
+        with pytest.raises(UserError, match=r"^cannot write \S+/null: it is a device; choose another name$"):
+            act(tmp_path / "null")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_symbolic_links_stay_and_lead_to_the_new_file(tmp_path: Path) -> None:
+    (tmp_path / "there").mkdir()
+    for target in ("old", "new"):
+        link = tmp_path / f"link to {target}"
+        link.symlink_to(Path("there") / target)
+    (tmp_path / "there" / "old").write_text("old")
+    for target in ("old", "new"):
+        link = tmp_path / f"link to {target}"
+        check_writable(link)
+        write_text(link, "x")
+        assert link.is_symlink() and (tmp_path / "there" / target).read_text() == "x"
+    assert len(list(tmp_path.rglob("*"))) == 5
+
+
+def test_files_of_another_kind_are_not_replaced(tmp_path: Path) -> None:
+    path = tmp_path / "x.json"
+    check_replaceable(path, "list", read_json)
+    for content in ("", "[]"):
+        path.write_text(content)
+        check_replaceable(path, "list", read_json)
+    path.write_text("a: 1")
+    with pytest.raises(UserError, match=r"^cannot write \S+/x\.json: it exists and is no list; choose another name$"):
+        check_replaceable(path, "list", read_json)
+    assert [file.read_text() for file in tmp_path.iterdir()] == ["a: 1"]

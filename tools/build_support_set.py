@@ -18,10 +18,12 @@ def main() -> None:
     parser.add_argument("--output", required=True, type=Path, metavar="FILE", help="the JSON file to write")
     arguments = parser.parse_args()
     config, _ = read_config(arguments)
-    from ppfsl.data.support_set import save_support_set
+    from ppfsl.data.support_set import load_support_set, save_support_set
+    from ppfsl.files import check_replaceable
     from ppfsl.pipeline import open_data
     from ppfsl.questions import run_support_set
 
+    check_replaceable(arguments.output, "support set", load_support_set)
     support_set = run_support_set(config, open_data(config))
     save_support_set(support_set, arguments.output)
     names = ", ".join(f"{label} {name}" for label, name in support_set.classes)

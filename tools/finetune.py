@@ -30,9 +30,11 @@ def main() -> None:
         parser.error(f"--model {arguments.model} must end with .safetensors")
     config, _ = read_config(arguments)
     from ppfsl.classifier.build import build_classifier
-    from ppfsl.classifier.model import save_classifier
+    from ppfsl.classifier.model import read_parts, save_classifier
     from ppfsl.classifier.show import print_summary
+    from ppfsl.files import check_replaceable
 
+    check_replaceable(arguments.model, "classifier of ppfsl", read_parts)
     built = build_classifier(config, arguments.support, arguments.checkpoint)
     save_classifier(built.classifier, arguments.model)
     print_summary(built, arguments.model)

@@ -35,6 +35,8 @@ def main() -> None:
     arguments = parser.parse_args()
     if arguments.nearest < 0:
         parser.error(f"--nearest {arguments.nearest} is negative")
+    if arguments.html and arguments.html.suffix.lower() not in (".html", ".htm"):
+        parser.error(f"--html {arguments.html} must end with .html or .htm")
     from ppfsl.runtime import prepare
     from ppfsl.threads import choose_threads
 

@@ -127,14 +127,9 @@ def load_classifier(path: Path) -> Classifier:
     Raises:
         UserError: when it is missing, damaged, or no classifier of ppfsl.
     """
-    if path.is_file() and path.suffix != ".safetensors":  # .pdparams are pickles, which can run code
-        raise UserError(f"{path} is no .safetensors file; build a classifier with tools/finetune.py")
-    arrays, metadata = read_weights(path)
-    if _KEY not in metadata:
-        what = "a checkpoint of a run" if "ppfsl" in metadata else "no classifier of ppfsl"
-        raise UserError(f"{path} is {what}; build a classifier with tools/finetune.py")
+    arrays, text = read_parts(path)
     try:
-        header = json.loads(metadata[_KEY])
+        header = json.loads(text)
         parts = {name: arrays.pop(name) for name in _ARRAYS}
         weights = {name.removeprefix(_EMBEDDER): value for name, value in arrays.items()}
         embedder = _embedder(header["architecture"], weights, str(path))
@@ -144,6 +139,21 @@ def load_classifier(path: Path) -> Classifier:
     except (TypeError, ValueError, RecursionError) as error:
         raise UserError(f"{path} is a damaged classifier ({error!s:.200}); build it again") from None
     return Classifier(embedder=embedder, **fields)
+
+
+def read_parts(path: Path) -> tuple[dict[str, np.ndarray], str]:
+    """The arrays in a classifier's file and its JSON, neither of them checked.
+
+    Raises:
+        UserError: when it is missing, damaged, or no classifier of ppfsl.
+    """
+    if path.is_file() and path.suffix != ".safetensors":  # .pdparams are pickles, which can run code
+        raise UserError(f"{path} is no .safetensors file; build a classifier with tools/finetune.py")
+    arrays, metadata = read_weights(path)
+    if _KEY not in metadata:
+        what = "a checkpoint of a run" if "ppfsl" in metadata else "no classifier of ppfsl"
+        raise UserError(f"{path} is {what}; build a classifier with tools/finetune.py")
+    return arrays, metadata[_KEY]
 
 
 def _embedder(value: Any, weights: dict[str, np.ndarray], origin: str) -> Embedder:

@@ -87,6 +87,18 @@ def test_what_the_data_cannot_serve_is_refused(tree: Tree, tmp_path: Path) -> No
     assert not (tmp_path / "set.json").exists()
 
 
+def test_files_of_other_kinds_are_not_replaced_and_support_sets_are(tree: Tree, tmp_path: Path) -> None:
+    for name in ("tiny.yaml", "own.json"):
+        done = build(tree, tmp_path, "--output", name)
+        expected = f"error: cannot write {name}: it exists and is no support set; choose another name\n"
+        assert (done.returncode, done.stdout, done.stderr) == (2, "", expected)
+    assert "novel" in json.loads((tmp_path / "own.json").read_text(encoding="utf-8"))
+    for way in (2, 3):
+        done = build(tree, tmp_path, "--output", "set.json", "-o", f"evaluation.support_set.way={way}")
+        assert done.returncode == 0, done.stderr
+    assert load_support_set(tmp_path / "set.json").way == 3
+
+
 def test_a_run_draws_the_same_support_set(tree: Tree, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from ppfsl import pipeline
     from ppfsl.config_file import load_config

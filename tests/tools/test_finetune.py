@@ -91,11 +91,12 @@ def test_output_that_lacks_the_letters(place: Path) -> None:
 
 
 def test_mistakes_leave_the_old_classifier(place: Path) -> None:
-    (place / "my.safetensors").write_bytes(b"the old one")
+    assert finetune(place).returncode == 0
+    content = (place / "my.safetensors").read_bytes()
     (place / "flowers" / "rose" / "01.png").write_bytes(b"<html>")
     before = sorted(place.rglob("*"))
     refused(finetune(place), "flowers/rose/01.png is not a readable picture (it is none of JPEG", "leave it out")
-    assert (place / "my.safetensors").read_bytes() == b"the old one"
+    assert (place / "my.safetensors").read_bytes() == content
     assert sorted(place.rglob("*")) == before
 
 
@@ -134,6 +135,19 @@ def test_places_that_cannot_be_written_are_named(place: Path) -> None:
     (place / "folder.safetensors").mkdir()
     refused(finetune(place, "--model", "folder.safetensors"), "cannot write folder.safetensors: it is a folder")
     refused(finetune(place, "--model", "weights.safetensors/m.safetensors"), "cannot create the folder")
+
+
+def test_files_of_other_kinds_are_not_replaced_and_classifiers_are(place: Path) -> None:
+    content = (place / "weights.safetensors").read_bytes()
+    refused(
+        finetune(place, "--model", "weights.safetensors"),
+        "error: cannot write weights.safetensors: it exists and is no classifier of ppfsl; choose another name\n",
+    )
+    assert (place / "weights.safetensors").read_bytes() == content
+    for _ in range(2):
+        assert finetune(place).returncode == 0
+    (place / "link.safetensors").symlink_to(place / "weights.safetensors")
+    refused(finetune(place, "--model", "link.safetensors"), "link.safetensors: it exists and is no classifier")
 
 
 def test_help_answers_at_once_and_shows_examples(place: Path) -> None:

@@ -243,6 +243,10 @@ def test_reader_that_leaves_gets_no_traceback(place: Path, form: str | None) -> 
         (("pictures", "--model", "weights.safetensors"), "weights.safetensors is a checkpoint of a run; build"),
         (("pictures", "--model", "support/rose/00.png"), "00.png is no .safetensors file; build a classifier"),
         (("pictures", "--nearest", "-1"), "--nearest -1 is negative"),
+        (
+            ("pictures", "--html", "pictures/图 0.png"),
+            "--html pictures/图 0.png must end with .html or .htm; predict.py",
+        ),
         (("pictures", "--nearest", "x"), "--nearest: invalid int value: 'x'"),
         (("pictures", "--json", "--csv"), "not allowed with argument"),
         (("pictures", "--device", "gpu:99"), "device: gpu:99"),
@@ -294,6 +298,7 @@ def test_page_beside_the_table(place: Path, tmp_path: Path) -> None:
     text = page.read_text(encoding="utf-8")
     count = len(list((place / "pictures").iterdir()))
     assert text.count("</li>") == count and text.count("<img") == 4 * count
-    done = predict(place, "pictures", "--html", str(place / "pictures"), "--csv")
-    assert done.returncode == 2 and "it is a folder; remove it or choose another name" in done.stderr
+    (tmp_path / "folder.html").mkdir()
+    done = predict(place, "pictures", "--html", str(tmp_path / "folder.html"), "--csv")
+    assert done.returncode == 2 and "folder.html: it is a folder; choose another name" in done.stderr
     assert done.stdout == "", "it is said before the work"
