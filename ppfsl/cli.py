@@ -55,6 +55,8 @@ def run(main: Callable[[], None], several: bool = False, resumes: bool = True) -
             raise
         sys.exit(141)
     except OSError as error:
+        if error.errno == errno.ENAMETOOLONG:
+            _leave(f"error: {error.filename}: {error.strerror}; choose a shorter one", 2)
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
         _leave(f"error: {error.strerror}; make room, then {goes_on}", 2)

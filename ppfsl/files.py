@@ -83,8 +83,8 @@ def _target(path: Path) -> Path:
 
 
 def _temporary_beside(path: Path) -> Path:
-    try:
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
+    try:  # a short name: the target's own may be as long as names can be
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=".ppfsl-", suffix=".tmp")
     except OSError as error:
         raise UserError(f"cannot write in {path.parent}: {error.strerror}; choose another folder") from None
     os.close(handle)

@@ -5,6 +5,7 @@ import os
 import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -50,6 +51,14 @@ def test_lack_of_memory_is_one_line_and_status_2(capsys: pytest.CaptureFixture[s
     out, err = capsys.readouterr()
     assert out == ""
     assert re.fullmatch(r"error: out of memory(: Fail to alloc 8 bytes\.)?; free some, .*\n", err)
+
+
+def test_names_that_are_too_long_are_one_line_and_status_2(capsys: pytest.CaptureFixture[str]) -> None:
+    name = 300 * "x"
+    with pytest.raises(SystemExit) as caught:
+        run(lambda: print(Path(name).is_file()))
+    assert caught.value.code == 2
+    assert capsys.readouterr() == ("", f"error: {name}: File name too long; choose a shorter one\n")
 
 
 @pytest.mark.parametrize("error", [ValueError("a bug"), OSError("a bug"), KeyError("a bug")])

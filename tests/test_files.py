@@ -107,6 +107,13 @@ def test_unwritable_places_are_mistakes(tmp_path: Path) -> None:
         write_text(Path("/proc/ppfsl"), "x")
 
 
+def test_names_as_long_as_names_can_be(tmp_path: Path) -> None:
+    write_text(tmp_path / ("x" * 250 + ".html"), "x")
+    with pytest.raises(UserError, match=r"^cannot write \S+/x{251}\.html: File name too long; choose another name$"):
+        write_text(tmp_path / ("x" * 251 + ".html"), "x")
+    assert len(list(tmp_path.iterdir())) == 1
+
+
 def test_json_round_trip(tmp_path: Path) -> None:
     value = {"name": "牡丹", "numbers": [1, 2.5, None, True], "nested": {"a": []}}
     write_json(tmp_path / "x.json", value)

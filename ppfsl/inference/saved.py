@@ -11,8 +11,12 @@ import numpy as np
 import paddle
 from paddle import inference, nn
 
+from ppfsl.errors import UserError
+
 Run = Callable[[np.ndarray], np.ndarray]
 """float32 [N, C, S, S] -> [N, ...]."""
+
+_PROBE = 1 << 16  # bytes, for which a disk that cut a file off has no room
 
 
 def save_network(layer: nn.Layer, shape: tuple[int, ...], folder: Path) -> Path:
@@ -20,13 +24,30 @@ def save_network(layer: nn.Layer, shape: tuple[int, ...], folder: Path) -> Path:
 
     Returns:
         The model's file; beside it lie its weights, with the suffix .pdiparams.
+
+    Raises:
+        UserError: when the disk is full.
     """
     spec = [paddle.static.InputSpec([None, *shape], "float32", "images")]
     # Without the exporter's remarks, which concern its own options.
     with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
         warnings.simplefilter("ignore")
         paddle.jit.save(layer, str(folder / "model"), input_spec=spec)
+    _check_room(folder)
     return next(path for path in folder.iterdir() if path.suffix in (".json", ".pdmodel"))
+
+
+def _check_room(folder: Path) -> None:
+    """Raise where Paddle, which says nothing of a full disk, may have cut off what it wrote."""
+    probe = folder / "probe"
+    try:
+        probe.write_bytes(bytes(_PROBE))
+        probe.unlink()
+    except OSError as error:
+        raise UserError(
+            f"cannot write an exported network in {folder.parent}: {error.strerror}; make room, or let TMPDIR name "
+            "another folder"
+        ) from None
 
 
 def open_network(model: Path, onednn: bool = True) -> Run:

@@ -1,6 +1,9 @@
 """When embedders are exported, how many are kept, and when an export is not trusted."""
 
 import dataclasses
+import errno
+import os
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -8,6 +11,7 @@ import paddle
 import pytest
 
 from ppfsl.backbones.embedder import Embedder
+from ppfsl.errors import UserError
 from ppfsl.inference import engine, saved
 from ppfsl.inference.engine import embed
 from tests.inference.engine.networks import SMALL, close, eager, pictures, trained
@@ -45,6 +49,19 @@ def test_onednn_runs_it_with_the_threads_of_the_run(monkeypatch: pytest.MonkeyPa
     monkeypatch.setenv("OMP_NUM_THREADS", "3")
     embed(trained(SMALL), pictures(2, 20), np.arange(2))
     assert found == [(True, 3)]
+
+
+def test_a_full_disk_is_said(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Paddle does not: what it cuts off is found out when the network is opened, in words about its insides."""
+
+    def full(self: Path, content: bytes) -> int:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self))
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    expected = rf"^cannot write an exported network in {tmp_path}: No space left on device; make room, or let TMPDIR "
+    with pytest.raises(UserError, match=expected + "name another folder$"):
+        (tmp_path / "network").mkdir()
+        saved.save_network(trained(SMALL), (3, 16, 16), tmp_path / "network")
 
 
 @pytest.mark.parametrize(("asked", "exported"), [(3, 0), (4, 1), (None, 1)])
