@@ -1,11 +1,9 @@
 """Classifiers and embedders as models that run without ppfsl: Paddle Inference, and ONNX by Paddle2ONNX."""
 
-import contextlib
 import importlib
-import os
 import shutil
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 from unittest import mock
@@ -18,7 +16,7 @@ from ppfsl.backbones.embedder import Embedder
 from ppfsl.classifier.model import Classifier
 from ppfsl.errors import UserError
 from ppfsl.files import make_folder, replacing, write_json, write_text
-from ppfsl.inference.saved import Run, open_network, save_network
+from ppfsl.inference.saved import Run, open_network, save_network, silent
 from ppfsl.randomness import generator
 
 Format = Literal["paddle", "onnx"]
@@ -123,7 +121,7 @@ def _onnx(model: Path) -> tuple[list[Path], Run]:
     target = model.with_suffix(".onnx")
     weights = str(model.with_suffix(".pdiparams"))
     try:
-        with _silent():
+        with silent(1, 2):
             paddle2onnx.export(str(model), weights, str(target), opset_version=_OPSET)
         session = onnxruntime.InferenceSession(str(target), providers=["CPUExecutionProvider"])
     except Exception as error:  # converters raise whatever they like
@@ -138,18 +136,3 @@ def _onnx(model: Path) -> tuple[list[Path], Run]:
 def _leaky_relu(x: paddle.Tensor, negative_slope: float = 0.01, name: str | None = None) -> paddle.Tensor:
     """In plainer operators: Paddle2ONNX 2.1 loses the slope, and oneDNN's fusion of Paddle 3.3 crashes on it."""
     return paddle.maximum(x, negative_slope * x)
-
-
-@contextlib.contextmanager
-def _silent() -> Iterator[None]:
-    """Without what C++ code prints on the standard output and error."""
-    with Path(os.devnull).open("w") as nowhere:
-        kept = [os.dup(number) for number in (1, 2)]
-        try:
-            for number in (1, 2):
-                os.dup2(nowhere.fileno(), number)
-            yield
-        finally:
-            for number, handle in zip((1, 2), kept, strict=True):
-                os.dup2(handle, number)
-                os.close(handle)

@@ -4,7 +4,7 @@ import contextlib
 import io
 import os
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -64,9 +64,27 @@ def open_network(model: Path, onednn: bool = True) -> Run:
     source = predictor.get_input_handle(predictor.get_input_names()[0])
     target = predictor.get_output_handle(predictor.get_output_names()[0])
 
+    has_run = False
+
     def run(pixels: np.ndarray) -> np.ndarray:
+        nonlocal has_run
         source.copy_from_cpu(pixels)
-        predictor.run()
+        # The first time, Paddle prints which kernels it looks for; results go to the standard output.
+        with contextlib.nullcontext() if has_run else silent(1):
+            predictor.run()
+        has_run = True
         return np.asarray(target.copy_to_cpu())
 
     return run
+
+
+@contextlib.contextmanager
+def silent(*numbers: int) -> Iterator[None]:
+    """Without what C++ code prints on the standard output (1) and error (2)."""
+    with contextlib.ExitStack() as restored, Path(os.devnull).open("w") as nowhere:
+        for number in numbers:
+            kept = os.dup(number)
+            restored.callback(os.close, kept)
+            restored.callback(os.dup2, kept, number)
+            os.dup2(nowhere.fileno(), number)
+        yield

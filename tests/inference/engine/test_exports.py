@@ -10,7 +10,7 @@ import numpy as np
 import paddle
 import pytest
 
-from ppfsl.backbones.embedder import Embedder
+from ppfsl.backbones.embedder import Architecture, Embedder, build_embedder
 from ppfsl.errors import UserError
 from ppfsl.inference import engine, saved
 from ppfsl.inference.engine import embed
@@ -49,6 +49,15 @@ def test_onednn_runs_it_with_the_threads_of_the_run(monkeypatch: pytest.MonkeyPa
     monkeypatch.setenv("OMP_NUM_THREADS", "3")
     embed(trained(SMALL), pictures(2, 20), np.arange(2))
     assert found == [(True, 3)]
+
+
+def test_what_paddle_prints_stays_out_of_standard_output(capfd: pytest.CaptureFixture[str]) -> None:
+    """Of a ResNet12, the name of a check."""
+    embedder = build_embedder(Architecture("resnet12", 32, 3, 6), 0)
+    run = engine.predictor(embedder)
+    assert run(np.zeros((1, 3, 32, 32), np.float32)).shape == (1, 6)
+    print("the answer")
+    assert capfd.readouterr() == ("the answer\n", "")
 
 
 def test_a_full_disk_is_said(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
