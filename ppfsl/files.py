@@ -6,7 +6,7 @@ import os
 import re
 import stat
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,18 +25,30 @@ def replacing(path: Path) -> Iterator[Path]:
     Raises:
         UserError: when the folder cannot be created or written, or `path` is something else than a file.
     """
-    target = _target(path)
-    temporary = _temporary_beside(target)
-    try:
+    with replacing_all([path]) as (temporary,):
         yield temporary
-        with temporary.open("rb") as stream:
-            os.fsync(stream.fileno())
-        temporary.chmod(0o666 & ~_umask())
-        _target(path)  # hours may have passed
-        temporary.replace(target)
-        sync_folder(target.parent)
+
+
+@contextlib.contextmanager
+def replacing_all(paths: Sequence[Path]) -> Iterator[list[Path]]:
+    """The same for files that belong together: none is renamed before all are written."""
+    targets, temporaries = [_target(path) for path in paths], list[Path]()
+    try:
+        for target in targets:
+            temporaries.append(_temporary_beside(target))
+        yield temporaries
+        for path, temporary in zip(paths, temporaries, strict=True):
+            with temporary.open("rb") as stream:
+                os.fsync(stream.fileno())
+            temporary.chmod(0o666 & ~_umask())
+            _target(path)  # hours may have passed
+        for temporary, target in zip(temporaries, targets, strict=True):
+            temporary.replace(target)
+        for folder in {target.parent for target in targets}:
+            sync_folder(folder)
     finally:
-        temporary.unlink(missing_ok=True)
+        for temporary in temporaries:
+            temporary.unlink(missing_ok=True)
 
 
 def check_writable(path: Path) -> None:

@@ -5,7 +5,7 @@
     python tools/export.py --checkpoint output/quickstart --output exported/
 
 The folder holds the model (Paddle Inference: model.json and model.pdiparams; ONNX: model.onnx),
-about.json, and a script of twenty lines that runs it. ONNX needs paddle2onnx and onnxruntime.
+about.json, and a short script that runs it. ONNX needs paddle2onnx and onnxruntime.
 """
 
 import argparse

@@ -1,5 +1,7 @@
 """Classifiers and embedders as models that run without ppfsl: Paddle Inference, and ONNX by Paddle2ONNX."""
 
+import contextlib
+import hashlib
 import importlib
 import shutil
 import tempfile
@@ -15,7 +17,8 @@ from paddle import nn
 from ppfsl.backbones.embedder import Embedder
 from ppfsl.classifier.model import Classifier
 from ppfsl.errors import UserError
-from ppfsl.files import make_folder, replacing, write_json, write_text
+from ppfsl.files import check_replaceable, make_folder, read_json, replacing_all, write_json
+from ppfsl.inference.engine import weights_digest
 from ppfsl.inference.saved import Run, open_network, save_network, silent
 from ppfsl.randomness import generator
 
@@ -23,7 +26,9 @@ Format = Literal["paddle", "onnx"]
 
 TOLERANCE = 1e-4  # of an exported model's probabilities or embeddings, against eager mode
 _OPSET = 17
-_EXAMPLES = {"paddle": "run_paddle.py", "onnx": "run_onnx.py"}
+_ABOUT = "about.json"
+_EXAMPLES: dict[Format, str] = {"paddle": "run_paddle.py", "onnx": "run_onnx.py"}
+_SHARED = "exported.py"
 
 
 class LabellingNetwork(nn.Layer):
@@ -46,14 +51,15 @@ def export(source: Classifier | Embedder, resize: int, folder: Path, formats: Se
     Args:
         source: a classifier (probabilities of its classes), or an embedder (embeddings of length one).
         resize: pixels of the shorter side of pictures, whose centre the network sees.
-        folder: for model.json and model.pdiparams, model.onnx, about.json, and run_paddle.py, run_onnx.py.
+        folder: for model.json and model.pdiparams, model.onnx, about.json, run_paddle.py, run_onnx.py, exported.py.
         formats: which models.
 
     Returns:
         The files.
 
     Raises:
-        UserError: when Paddle2ONNX or onnxruntime is not installed, or when an exported model differs from eager mode.
+        UserError: when Paddle2ONNX or onnxruntime is not installed, when an exported model differs from eager mode, or
+            when it cannot be written.
     """
     network = LabellingNetwork(source) if isinstance(source, Classifier) else source
     embedder = source.embedder if isinstance(source, Classifier) else source
@@ -64,32 +70,42 @@ def export(source: Classifier | Embedder, resize: int, folder: Path, formats: Se
     with paddle.no_grad():
         expected = network(paddle.to_tensor(images)).numpy()
     make_folder(folder)
-    files = []
+    check_replaceable(folder / _ABOUT, "description of an exported model", _digests_in)
     with tempfile.TemporaryDirectory(prefix="ppfsl-") as temporary:
         model = _saved(network, shape, Path(temporary))
-        for form in formats:
-            paths, run = (_paddle if form == "paddle" else _onnx)(model)
-            difference = float(np.abs(run(images) - expected).max())
-            if not difference < TOLERANCE:
-                raise UserError(
-                    f"the exported {form} model differs from ppfsl's by {difference:.1e}, more than {TOLERANCE:.0e}; "
-                    "export another format, or report it with the name of the backbone"
-                )
-            for path in paths:
-                with replacing(folder / path.name) as target:
-                    shutil.copyfile(path, target)
-                files.append(folder / path.name)
-    write_json(folder / "about.json", _about(source, resize))
-    files.append(folder / "about.json")
-    for form in formats:
-        example = Path(__file__).parent / "examples" / _EXAMPLES[form]
-        write_text(folder / example.name, example.read_text(encoding="utf-8"))
-        files.append(folder / example.name)
+        files = [path for form in formats for path in _checked(form, model, images, expected)]
+        about = _about(source, resize, f"{weights_digest(network)} {architecture}")
+        digests = {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+        write_json(model.with_name(_ABOUT), {**about, "digests": _other_formats(folder / _ABOUT, about) | digests})
+        examples = [
+            Path(__file__).parent / "examples" / name for name in (*(_EXAMPLES[form] for form in formats), _SHARED)
+        ]
+        files += [model.with_name(_ABOUT), *examples]
+        _put(files[::-1], folder)  # models last: with old ones, the new about.json is refused
+        return [folder / file.name for file in files]
+
+
+def _checked(form: Format, model: Path, images: np.ndarray, expected: np.ndarray) -> list[Path]:
+    """The files of a format, which give the expected answers."""
+    files, run = (_paddle if form == "paddle" else _onnx)(model)
+    difference = float(np.abs(run(images) - expected).max())
+    if not difference < TOLERANCE:
+        raise UserError(
+            f"the exported {form} model differs from ppfsl's by {difference:.1e}, more than {TOLERANCE:.0e}; "
+            "export another format, or report it with the name of the backbone"
+        )
     return files
 
 
-def _about(source: Classifier | Embedder, resize: int) -> dict[str, Any]:
-    """What a program that runs the model must know of pictures and answers."""
+def _put(files: Sequence[Path], folder: Path) -> None:
+    """Copy files into a folder, where they appear in this order when all have been copied."""
+    with replacing_all([folder / file.name for file in files]) as temporaries:
+        for file, temporary in zip(files, temporaries, strict=True):
+            shutil.copyfile(file, temporary)
+
+
+def _about(source: Classifier | Embedder, resize: int, network: str) -> dict[str, Any]:
+    """What a program that runs the model must know of pictures and answers; `network` tells networks apart."""
     classifier = source if isinstance(source, Classifier) else None
     architecture = (source.embedder if isinstance(source, Classifier) else source).architecture
     return {
@@ -99,7 +115,26 @@ def _about(source: Classifier | Embedder, resize: int) -> dict[str, Any]:
         "resize": resize,
         "image_size": architecture.image_size,
         "classes": None if classifier is None else list(classifier.class_names),
+        "network": hashlib.sha256(network.encode()).hexdigest(),
     }
+
+
+def _other_formats(path: Path, about: dict[str, Any]) -> dict[str, str]:
+    """The digests of an earlier export of the same network, perhaps in another format."""
+    with contextlib.suppress(UserError):  # there is none
+        earlier, digests = _digests_in(path)
+        return digests if earlier == about else {}
+    return {}
+
+
+def _digests_in(path: Path) -> tuple[dict[str, Any], dict[str, str]]:
+    """An about.json without the digests of the model's files, and these; older exports have none."""
+
+    def parts(value: dict[str, Any]) -> tuple[dict[str, Any], dict[str, str]]:
+        value["image_size"]
+        return {key: value[key] for key in value if key != "digests"}, dict(value.get("digests", {}))
+
+    return read_json(path, parts)
 
 
 def _saved(network: nn.Layer, shape: tuple[int, ...], folder: Path) -> Path:

@@ -1,5 +1,7 @@
 """Exported models give ppfsl's numbers, and run where ppfsl is not."""
 
+import errno
+import hashlib
 import importlib.util
 import json
 import os
@@ -89,11 +91,94 @@ def _without_ppfsl() -> dict[str, str]:
 )
 def test_the_files_of_a_format(form: Any, files: list[str], tmp_path: Path) -> None:
     written = export(classifier(), 20, tmp_path / "out", [form])
-    assert [path.name for path in written] == [*files, "about.json", f"run_{form}.py"]
+    assert [path.name for path in written] == [*files, "about.json", f"run_{form}.py", "exported.py"]
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == sorted(path.name for path in written)
     about = json.loads((tmp_path / "out" / "about.json").read_text(encoding="utf-8"))
     assert about["classes"] == ["rose", "睡莲", "tulip"]
     assert (about["resize"], about["image_size"], about["channels"]) == (20, 16, 3)
+
+
+def run_example(form: str, folder: Path, *pictures: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, f"run_{form}.py", *pictures]
+    return subprocess.run(command, capture_output=True, text=True, cwd=folder, env=_without_ppfsl())
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
+
+
+def other_classifier() -> Classifier:
+    return classifier(replace(NARROW, options=(("width", 5),)))
+
+
+@pytest.mark.parametrize("renamed", [3, 4])
+def test_a_mixture_of_two_exports_is_refused(renamed: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a kill between two renames leaves."""
+    export(classifier(), 20, tmp_path, ["paddle"])
+    before, really, left = contents(tmp_path), Path.replace, [renamed + 1]  # one for about.json in its first place
+
+    def killed(self: Path, target: Path) -> Path:
+        if not left[0]:
+            raise KeyboardInterrupt
+        left[0] -= 1
+        return really(self, target)
+
+    monkeypatch.setattr(Path, "replace", killed)
+    with pytest.raises(KeyboardInterrupt):
+        export(other_classifier(), 20, tmp_path, ["paddle"])
+    now = contents(tmp_path)
+    assert now.keys() == before.keys() and now["about.json"] != before["about.json"]
+    done = run_example("paddle", tmp_path, "picture.png")
+    expected = f"error: model.json and about.json in {tmp_path} are of two exports; export again\n"
+    assert (done.returncode, done.stdout, done.stderr) == (2, "", expected)
+
+
+def test_an_export_that_fails_leaves_the_earlier_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    export(classifier(), 20, tmp_path, ["paddle"])
+    before, really = contents(tmp_path), module.shutil.copyfile
+
+    def full(source: Path, target: Path) -> None:
+        if source.suffix == ".json":
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        really(source, target)
+
+    monkeypatch.setattr(module.shutil, "copyfile", full)
+    with pytest.raises(OSError, match="No space left on device"):
+        export(other_classifier(), 20, tmp_path, ["paddle"])
+    assert contents(tmp_path) == before
+
+
+def test_exports_without_digests_still_answer(pictures: list[Path], tmp_path: Path) -> None:
+    export(classifier(), 20, tmp_path, ["paddle"])
+    about = json.loads((tmp_path / "about.json").read_text(encoding="utf-8"))
+    del about["digests"]
+    (tmp_path / "about.json").write_text(json.dumps(about), encoding="utf-8")
+    done = run_example("paddle", tmp_path, pictures[0].name)
+    assert done.returncode == 0, done.stderr
+    assert "picture 0.png " in done.stdout
+
+
+def test_formats_of_one_network_may_be_exported_one_after_another(tmp_path: Path) -> None:
+    about = tmp_path / "about.json"
+    export(classifier(), 20, tmp_path, ["paddle"])
+    written = json.loads(about.read_text(encoding="utf-8"))
+    assert written["digests"].keys() == {"model.json", "model.pdiparams"}
+    written["digests"]["model.onnx"] = "0"
+    for source, kept in ((classifier(), True), (other_classifier(), False)):
+        about.write_text(json.dumps(written), encoding="utf-8")
+        export(source, 20, tmp_path, ["paddle"])
+        digests = json.loads(about.read_text(encoding="utf-8"))["digests"]
+        assert ("model.onnx" in digests) == kept
+        assert digests["model.pdiparams"] == hashlib.sha256((tmp_path / "model.pdiparams").read_bytes()).hexdigest()
+
+
+def test_other_files_called_about_are_not_replaced(tmp_path: Path) -> None:
+    (tmp_path / "about.json").write_text('{"author": "me"}')
+    with pytest.raises(
+        UserError, match=r"^cannot write \S+/about\.json: it exists and is no description of an exported "
+    ):
+        export(classifier(), 20, tmp_path, ["paddle"])
+    assert contents(tmp_path) == {"about.json": b'{"author": "me"}'}
 
 
 def test_probabilities_are_those_of_the_head() -> None:
