@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -11,6 +12,7 @@ import numpy as np
 from PIL import Image, ImageOps
 
 FOLDER = Path(__file__).parent
+FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "GIF", "TIFF", "PPM")
 Run = Callable[[np.ndarray], np.ndarray]
 """float32 [1, C, S, S] -> [1, classes], or [1, D] where the model gives embeddings."""
 
@@ -21,10 +23,21 @@ def main(open_model: Callable[[], Run], *names: str) -> None:
         leave(f"name pictures: python {sys.argv[0]} picture.jpg ...")
     about = json.loads((FOLDER / "about.json").read_text(encoding="utf-8"))
     check_files(about, *names)
-    run = open_model()
+    # What libraries print goes to standard error, the answers alone to standard output.
+    output = open(os.dup(1), "w", encoding=sys.stdout.encoding, errors=sys.stdout.errors)  # noqa: PTH123, SIM115
+    os.dup2(2, 1)
+    run, unreadable = open_model(), 0
     for name in sys.argv[1:]:
-        answer = run(pixels_of(name, about))[0]
-        print(name, answer if about["classes"] is None else f"{about['classes'][answer.argmax()]} {answer.max():.1%}")
+        try:
+            pixels = pixels_of(name, about)
+        except Exception as error:  # decoders raise whatever they like
+            print(f"error: {name} is not a readable picture ({error})", file=sys.stderr)
+            unreadable += 1
+            continue
+        answer = run(pixels)[0]
+        words = answer if about["classes"] is None else f"{about['classes'][answer.argmax()]} {answer.max():.1%}"
+        print(name, words, file=output, flush=True)
+    sys.exit(2 if unreadable else 0)
 
 
 def check_files(about: dict[str, Any], *names: str) -> None:
@@ -38,13 +51,26 @@ def check_files(about: dict[str, Any], *names: str) -> None:
 
 def pixels_of(name: str, about: dict[str, Any]) -> np.ndarray:
     """A picture as the model takes it: float32 [1, C, S, S], 0..255."""
-    image = ImageOps.exif_transpose(Image.open(name)).convert("RGB" if about["channels"] == 3 else "L")
+    with Image.open(name, formats=FORMATS) as file:
+        image = as_mode(ImageOps.exif_transpose(file), "RGB" if about["channels"] == 3 else "L")
     image = image.resize([side * about["resize"] // min(image.size) for side in image.size], Image.Resampling.BILINEAR)
     margin = (about["resize"] - about["image_size"]) // 2
     left, top = (round((side - about["resize"]) / 2) + margin for side in image.size)
     image = image.crop((left, top, left + about["image_size"], top + about["image_size"]))
     pixels = np.asarray(image, np.float32).reshape(1, about["image_size"], about["image_size"], about["channels"])
     return np.ascontiguousarray(pixels.transpose(0, 3, 1, 2))
+
+
+def as_mode(image: Image.Image, mode: str) -> Image.Image:
+    """8 bits a channel; 16-bit grey is scaled, which Pillow would clip, and transparency laid on white."""
+    if image.mode == "F":
+        raise ValueError("floating-point grey; convert it to 8 or 16 bits")
+    if image.mode.startswith("I"):
+        image = Image.fromarray((np.asarray(image, np.float64) / 257).round().clip(0, 255).astype(np.uint8))
+    if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
+        image = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+    return image.convert(mode)
 
 
 def leave(sentence: str) -> NoReturn:

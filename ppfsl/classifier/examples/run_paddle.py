@@ -9,6 +9,7 @@ def open_model() -> Run:
     from paddle import inference
 
     config = inference.Config(str(FOLDER / "model.json"), str(FOLDER / "model.pdiparams"))
+    config.disable_glog_info()
     config.enable_mkldnn()
     predictor = inference.create_predictor(config)
 
