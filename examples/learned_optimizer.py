@@ -26,7 +26,8 @@ import matplotlib.pyplot as plt
 import numpy as np
 import paddle
 
-from ppfsl.files import make_folder, write_json
+from ppfsl import cli
+from ppfsl.files import make_folder, replacing, write_json
 from ppfsl.methods.layers import build_layer
 from ppfsl.methods.learned_optimizer import LearnedOptimizer
 from ppfsl.progress import progress_bar
@@ -142,11 +143,14 @@ def best_rate(build: Callable[[float], Update], tasks: Quadratics) -> float:
 
 def main() -> None:
     """Train, compare on new quadratics, write numbers and picture."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = cli.Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--iterations", type=int, default=300, help="runs of 100 steps on 128 quadratics each")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--output", type=Path, default=Path("output/learned_optimizer"))
     arguments = parser.parse_args()
+    if arguments.iterations < 1:
+        parser.error(f"--iterations {arguments.iterations} is less than 1")
+    make_folder(arguments.output)
     optimizer = trained(arguments.iterations, arguments.seed)
     choice, tasks = (Quadratics.drawn(TASKS, generator(arguments.seed, part)) for part in ("choice", "test"))
     curves = {"learned": run(learned(optimizer, TASKS), tasks)}
@@ -154,13 +158,13 @@ def main() -> None:
     for name, build in {"gradient descent": gradient_descent, "Adam": adam}.items():
         rates[name] = best_rate(build, choice)
         curves[name] = run(build(rates[name]), tasks)
-    make_folder(arguments.output)
     figure, axis = plt.subplots(figsize=(6, 3.6), layout="constrained")
     for (name, values), style in zip(curves.items(), ("-", "--", ":"), strict=True):
         axis.plot(values.mean(1), style, label=name + (f", rate {rates[name]:g}" if name in rates else ""))
     axis.set(xlabel="steps", ylabel="mean value", yscale="log", title="new quadratics in ten dimensions")
     axis.legend()
-    figure.savefig(arguments.output / "learned_optimizer.png", dpi=120)
+    with replacing(arguments.output / "learned_optimizer.png") as temporary:
+        figure.savefig(temporary, dpi=120, format="png")
     means = {name: values.mean(1).tolist() for name, values in curves.items()}
     settings = {"iterations": arguments.iterations, "seed": arguments.seed, "quadratics": TASKS, "rates": rates}
     write_json(arguments.output / "result.json", {**settings, "mean_value": means})
@@ -170,4 +174,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    cli.run(main, resumes=False)

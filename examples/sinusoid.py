@@ -27,8 +27,9 @@ import numpy as np
 import paddle
 import paddle.nn.functional as F
 
+from ppfsl import cli
 from ppfsl.autodiff import grad
-from ppfsl.files import make_folder, write_json
+from ppfsl.files import make_folder, replacing, write_json
 from ppfsl.progress import progress_bar
 from ppfsl.randomness import generator
 
@@ -156,21 +157,24 @@ def draw(path: Path, learned: dict[str, Weights], by_step: dict[str, list[tuple[
         axes[2].errorbar(range(len(means)), means, halves, fmt=style, markersize=4, label=name)
     axes[2].set(title="mean squared error on new waves", xlabel="gradient steps", ylim=(0, None))
     axes[2].legend(fontsize=8)
-    figure.savefig(path, dpi=120)
+    with replacing(path) as temporary:
+        figure.savefig(temporary, dpi=120, format="png")
     plt.close(figure)
 
 
 def main() -> None:
     """Train both, test both, write the numbers and the picture."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = cli.Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--iterations", type=int, default=25000, help="training steps of each; 70000 in the paper")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--output", type=Path, default=Path("output/sinusoid"))
     arguments = parser.parse_args()
+    if arguments.iterations < 1:
+        parser.error(f"--iterations {arguments.iterations} is less than 1")
+    make_folder(arguments.output)
     names = {"MAML": True, "pretrained baseline": False}
     learned = {name: trained(maml, arguments.iterations, arguments.seed) for name, maml in names.items()}
     by_step = {name: errors_by_step(weights, arguments.seed) for name, weights in learned.items()}
-    make_folder(arguments.output)
     draw(arguments.output / "sinusoid.png", learned, by_step, arguments.seed)
     settings = {"iterations": arguments.iterations, "seed": arguments.seed, "waves": 600}
     write_json(arguments.output / "result.json", {**settings, "mean_squared_error": by_step})
@@ -179,4 +183,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    cli.run(main, resumes=False)
