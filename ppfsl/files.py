@@ -15,6 +15,8 @@ from numpy.typing import DTypeLike
 
 from ppfsl.errors import UserError
 
+_PREFIX, _SUFFIX = ".ppfsl-", ".tmp"  # of temporary files
+
 
 @contextlib.contextmanager
 def replacing(path: Path) -> Iterator[Path]:
@@ -49,6 +51,12 @@ def replacing_all(paths: Sequence[Path]) -> Iterator[list[Path]]:
     finally:
         for temporary in temporaries:
             temporary.unlink(missing_ok=True)
+
+
+def sweep(folder: Path) -> None:
+    """Remove temporary files that killed processes left in a folder; no other process must be writing there."""
+    for leftover in folder.glob(f"{_PREFIX}????????{_SUFFIX}"):
+        leftover.unlink(missing_ok=True)
 
 
 def check_writable(path: Path) -> None:
@@ -96,7 +104,7 @@ def _target(path: Path) -> Path:
 
 def _temporary_beside(path: Path) -> Path:
     try:  # a short name: the target's own may be as long as names can be
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=".ppfsl-", suffix=".tmp")
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=_PREFIX, suffix=_SUFFIX)
     except OSError as error:
         raise UserError(f"cannot write in {path.parent}: {error.strerror}; choose another folder") from None
     os.close(handle)

@@ -22,7 +22,7 @@ from ppfsl.data.support_set import save_support_set
 from ppfsl.data.table import ImageTable
 from ppfsl.distributed import ALONE, World, together
 from ppfsl.errors import UserError
-from ppfsl.files import make_folder, only_one, write_text
+from ppfsl.files import make_folder, only_one, sweep, write_text
 from ppfsl.inference.cache import EmbeddingCache
 from ppfsl.inference.finish import finished, unfinished
 from ppfsl.interrupts import noted
@@ -61,11 +61,12 @@ def run(config: Config, name: str, checkpoint: Path | None = None) -> Path:
             raise UserError(f"amp: {config.amp} needs a GPU, and this run is on the {device}; set it to none")
         if config.onednn and config.pretrain and device == "cpu" and (reason := problem()):
             warn(f"training goes without oneDNN, more slowly: {reason}")
-        with operators(config.onednn):
-            return _run(config, name, checkpoint, world)
+        with operators(config.onednn), contextlib.ExitStack() as held:
+            return _run(config, name, checkpoint, world, held)
 
 
-def _run(config: Config, name: str, checkpoint: Path | None, world: World) -> Path:
+def _run(config: Config, name: str, checkpoint: Path | None, world: World, held: contextlib.ExitStack) -> Path:
+    """The same; `held` keeps the run directory until the end."""
     folder = run_folder(config, name)
     found = None if checkpoint is None else _checkpoint_parts(checkpoint, config, world)
     if found is None:
@@ -79,7 +80,7 @@ def _run(config: Config, name: str, checkpoint: Path | None, world: World) -> Pa
     support_set = world.on_main(lambda: run_support_set(config, data))
     cache = embedding_cache(config)
     if found is None:
-        embedder, layer = trained_embedder(config, data, folder, world)
+        embedder, layer = trained_embedder(config, data, folder, world, held)
         trained = world.on_main(lambda: load_checkpoint(folder / "checkpoints" / "last.safetensors"))
         found = Trained(
             finished(embedder, config.embedding, data, cache, world),
@@ -100,7 +101,7 @@ def _run(config: Config, name: str, checkpoint: Path | None, world: World) -> Pa
         for adaptation in config.adaptations:  # what the checkpoint lacks is said before anything is written
             build_method(adaptation, found.embedder, config.seed, found.layer)
         if world.main:
-            write_text(folder / "config.yaml", to_yaml(config))
+            held.enter_context(_at_work(folder, to_yaml(config)))
     if world.main:
         save_support_set(support_set, folder / "support_set.json")
     what = f"embedding {config.evaluation.part} images"
@@ -164,13 +165,14 @@ def architecture_of(config: Config) -> Architecture:
 
 
 def trained_embedder(
-    config: Config, data: Data, folder: Path, world: World = ALONE
+    config: Config, data: Data, folder: Path, world: World = ALONE, held: contextlib.ExitStack | None = None
 ) -> tuple[Embedder, nn.Layer | None]:
     """The embedder after the configuration's stages of training; resumed or loaded where that has been done.
 
     With it comes what the last stage's method learned beside the embedder; None: nothing.
 
-    Writes config.yaml before training begins. A refused run changes nothing in the folder.
+    Writes config.yaml before training begins. A refused run changes nothing in the folder. The folder is this process's
+    until `held` is closed, or while it trains.
 
     Raises:
         UserError: when the folder holds another run, the weights cannot be had, or the classes are too small.
@@ -203,7 +205,9 @@ def trained_embedder(
     )
     if not check_job(job, embedder):
         world.in_turns(lambda: load_pretrained(embedder, config.backbone.pretrained))
-    with _at_work(folder, to_yaml(config)) if world.main else contextlib.nullcontext():
+    with contextlib.ExitStack() as training:
+        if world.main:
+            (held or training).enter_context(_at_work(folder, to_yaml(config)))
         layer = pretrain(job, embedder)
     return embedder, layer
 
@@ -213,8 +217,8 @@ def _at_work(folder: Path, settings: str) -> Iterator[None]:
     """Hold the run directory, cleared of what killed runs left, with the configuration in it."""
     make_folder(folder)
     with only_one(folder):
-        for leftover in (folder / "checkpoints").glob(".*.tmp"):  # they may be large
-            leftover.unlink()
+        for place in (folder, folder / "checkpoints", folder / "pictures"):
+            sweep(place)
         write_text(folder / "config.yaml", settings)
         yield
 

@@ -162,6 +162,28 @@ def test_two_processes_do_not_write_in_one_folder(tiny_tree: Callable[[], Tree],
     pipeline.run(config, "tiny")
 
 
+@pytest.mark.parametrize("checkpoint", [None, "best.safetensors"])
+def test_a_folder_is_held_until_the_report_is_written(
+    tiny_tree: Callable[[], Tree], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, quiet: None, checkpoint: str | None
+) -> None:
+    config, folder = configured(tiny_tree(), tmp_path / "run"), tmp_path / "run"
+    if checkpoint is not None:
+        trained = pipeline.run(config, "tiny") / "checkpoints" / checkpoint
+        config, folder = configured(tiny_tree(), tmp_path / "evaluated"), tmp_path / "evaluated"
+    asked = []
+
+    def report(*_: object) -> None:
+        with pytest.raises(UserError, match="another process is at work in"), only_one(folder):
+            pass
+        asked.append(folder)
+
+    monkeypatch.setattr(pipeline, "show_run", report)
+    pipeline.run(config, "tiny", None if checkpoint is None else trained)
+    assert asked == [folder]
+    with only_one(folder):
+        pass
+
+
 def test_a_run_that_never_finished_an_epoch_binds_nobody(
     tiny_tree: Callable[[], Tree], tmp_path: Path, quiet: None
 ) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from ppfsl import pipeline, results
+from ppfsl import files, pipeline, results
 from ppfsl.config_file import load_config
 from ppfsl.errors import UserError
 from ppfsl.files import write_text
@@ -157,15 +157,24 @@ def test_config_yaml_is_there_while_training_runs(
     assert load_config(tmp_path / "run" / "config.yaml") == config
 
 
-def test_halves_of_checkpoints_that_a_kill_left_are_removed(
+def test_halves_of_files_that_a_kill_left_are_removed(
     tiny_tree: Callable[[], Tree], tmp_path: Path, quiet: None
 ) -> None:
-    config = configured({**tiny_tree(), "pretrain": []}, tmp_path / "run")
+    run = tmp_path / "run"
+    config = configured({**tiny_tree(), "pretrain": []}, run)
     pipeline.run(config, "tiny")
-    whole = sorted((tmp_path / "run" / "checkpoints").iterdir())
-    (tmp_path / "run" / "checkpoints" / ".last.safetensors.abc.tmp").write_bytes(b"half")
-    pipeline.run(config, "tiny")
-    assert sorted((tmp_path / "run" / "checkpoints").iterdir()) == whole
+    (run / ".somebody's.tmp").write_bytes(b"whole")
+    (run / "pictures").mkdir()
+    for checkpoint in (None, run / "checkpoints" / "best.safetensors"):
+        if checkpoint is not None:
+            config = configured({**tiny_tree(), "pretrain": []}, tmp_path / "evaluated")
+            run = pipeline.run(config, "tiny", checkpoint)
+        whole = sorted(run.rglob("*"))
+        for place in (run, run / "checkpoints", run / "pictures"):
+            if place.exists():
+                files._temporary_beside(place / "half")
+        pipeline.run(config, "tiny", checkpoint)
+        assert sorted(run.rglob("*")) == whole
 
 
 def test_tuning_the_embedder_does_not_depend_on_what_the_last_stage_froze(

@@ -79,7 +79,7 @@ def scenes(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[], list
             if (tmp_path / "whole").exists():
                 shutil.copytree(tmp_path / "whole", scene)
             (scene / "checkpoints").mkdir(parents=True, exist_ok=True)
-            (scene / "checkpoints" / f".{path.name}.abc.tmp").write_bytes(b"half a checkpoint")
+            (scene / "checkpoints" / ".ppfsl-abcdefgh.tmp").write_bytes(b"half a checkpoint")
             found.append(scene)
         save_checkpoint(checkpoint, path)
 
