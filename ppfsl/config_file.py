@@ -11,6 +11,7 @@ from pydantic import BaseModel, ValidationError
 
 from ppfsl.config import Config
 from ppfsl.errors import UserError
+from ppfsl.notation import DoubledKeyError, parse_yaml
 
 _IN_YAML = {
     "tuple_type": "a list",
@@ -69,7 +70,7 @@ def threads_of(folder: Path) -> int | None:
     if not (folder / "checkpoints" / "last.safetensors").is_file():
         return None
     try:
-        tree = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))
+        tree = parse_yaml((folder / "config.yaml").read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError):
         return None
     threads = tree.get("threads") if isinstance(tree, dict) else None
@@ -86,14 +87,16 @@ def _read(path: Path, above: tuple[Path, ...]) -> dict[str, Any]:
     if resolved in above:
         raise UserError(f"{path} inherits from itself through _base_; remove one of the references")
     try:
-        tree = yaml.safe_load(path.read_text(encoding="utf-8"))
+        tree = parse_yaml(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise UserError(f"there is no configuration file {path}") from None
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"the configuration file {path} cannot be read: {error}") from None
-    except (yaml.YAMLError, ValueError) as error:  # ValueError: dates that do not exist
+    except yaml.YAMLError as error:
         where = getattr(error, "problem_mark", None)
         line = f", line {where.line + 1}" if where else ""
+        if isinstance(error, DoubledKeyError):
+            raise UserError(f"{path}{line}: {error.problem}") from None
         raise UserError(f"{path}{line} is not valid YAML: {getattr(error, 'problem', None) or error}") from None
     tree = {} if tree is None else tree
     if not isinstance(tree, dict):
@@ -121,8 +124,10 @@ def _override(tree: dict[str, Any], override: str) -> dict[str, Any]:
     if not equals or not keys:
         raise UserError(f"-o {override}: write it as key.sub=value")
     try:
-        value = yaml.safe_load(text)
-    except (yaml.YAMLError, ValueError):
+        value = parse_yaml(text)
+    except DoubledKeyError as error:
+        raise UserError(f"-o {override}: {error.problem}") from None
+    except yaml.YAMLError:
         raise UserError(f"-o {override}: the value is not valid YAML; quote it") from None
     return _put(tree, keys.split("."), value, override)
 

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from ppfsl.errors import UserError
+from ppfsl.notation import parse_json
 
 _PREFIX, _SUFFIX = ".ppfsl-", ".tmp"  # of temporary files
 
@@ -186,10 +187,11 @@ def read_json(path: Path, check: Callable[[Any], Any] = lambda value: value) -> 
     """The value in a JSON file, passed through `check`.
 
     Raises:
-        UserError: when the file is missing, is not JSON, or `check` raises KeyError, TypeError or ValueError.
+        UserError: when the file is missing, is not JSON or gives a key twice, or `check` raises KeyError, TypeError or
+            ValueError.
     """
     try:
-        return check(json.loads(path.read_text(encoding="utf-8")))
+        return check(parse_json(path.read_text(encoding="utf-8")))
     except FileNotFoundError:
         raise UserError(f"there is no file {path}") from None
     except KeyError as error:

@@ -134,7 +134,12 @@ def test_unusable_json_is_named(tmp_path: Path) -> None:
     path = tmp_path / "x.json"
     with pytest.raises(UserError, match=r"there is no file \S+/x\.json"):
         read_json(path)
-    for content, why in ((b"{", "cannot be used: Expecting"), (b"\xff\xfe", "cannot be used: .*decode")):
+    for content, why in (
+        (b"{", "cannot be used: Expecting"),
+        (b"\xff\xfe", "cannot be used: .*decode"),
+        (b'{"a": 1, "b": [{"c": 1, "c": 2}]}', "cannot be used: 'c' stands there twice; leave one out"),
+        (b"[" * 100_000, "cannot be used: it is nested too deeply"),
+    ):
         path.write_bytes(content)
         with pytest.raises(UserError, match=rf"x\.json {why}"):
             read_json(path)

@@ -1,18 +1,17 @@
 """A support set of people's own pictures: a folder per class, or a list in JSON or CSV."""
 
 import csv
-import json
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from ppfsl.data.decode import read_square
 from ppfsl.data.folder import EXTENSIONS, folder_source
 from ppfsl.errors import UserError
+from ppfsl.notation import parse_json
 from ppfsl.progress import say, warn
 from ppfsl.reporting.wording import printable
 
@@ -155,8 +154,8 @@ def _is_file(file: Path) -> bool:
 
 def _json_entries(path: Path) -> list[tuple[str, str]]:
     try:
-        tree: Any = json.loads(path.read_text(encoding="utf-8-sig"), object_pairs_hook=_without_doubles)
-    except (OSError, ValueError, RecursionError) as error:
+        tree = parse_json(path.read_text(encoding="utf-8-sig"))
+    except (OSError, ValueError) as error:
         raise UserError(f"{path} is not a readable list: {error}") from None
     if not isinstance(tree, dict) or not all(isinstance(files, list) for files in tree.values()):
         raise UserError(f'{path} must be a JSON object, {{"class": ["file", ...], ...}}')
@@ -170,15 +169,6 @@ def _json_entries(path: Path) -> list[tuple[str, str]]:
     if not all(name.strip() for name in tree):
         raise UserError(f"{path}: a class has no name; give it one")
     return entries
-
-
-def _without_doubles(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """Where JSON's own way would be to forget all but the last."""
-    tree = dict(pairs)
-    if len(tree) < len(pairs):
-        name = next(name for name, times in Counter(name for name, _ in pairs).items() if times > 1)
-        raise ValueError(f"{name!r} stands there twice")
-    return tree
 
 
 def _csv_entries(path: Path) -> list[tuple[str, str]]:

@@ -1,7 +1,7 @@
 """Class splits: which classes are for training (base), for choosing (validation), for testing (novel)."""
 
 import json
-from collections.abc import Container, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -16,6 +16,8 @@ from ppfsl.randomness import generator
 
 PartName = Literal["base", "validation", "novel"]
 PART_NAMES: tuple[PartName, ...] = ("base", "validation", "novel")
+_REMARKS = ("source", "labels")
+"""Keys of a split's file that are for people: where it is from, and what its labels are."""
 
 
 @dataclass(frozen=True)
@@ -58,10 +60,11 @@ def load_split(dataset: str, name: str) -> ClassSplit:
     """A split by its shipped name, such as "metadataset", or from a JSON file by its path.
 
     The file holds `{"base": ..., "validation": ..., "novel": ...}`; each is a list of labels, or
-    `{"classes": [labels], "list": "official list"}`.
+    `{"classes": [labels], "list": "official list"}`. `source` and `labels` may say in words where it is from and what
+    its labels are.
 
     Raises:
-        UserError: for an unknown name, a missing or malformed file, a class in two parts.
+        UserError: for an unknown name, a missing or malformed file, an unknown key, a class in two parts.
     """
     if name in shipped_splits(dataset):
         text = resources.files("ppfsl.data").joinpath("splits", f"{dataset}_{name}.json").read_text(encoding="utf-8")
@@ -118,21 +121,38 @@ def part_images(table: ImageTable, split: ClassSplit, name: PartName) -> np.ndar
 
 
 def _parse(name: str, value: Any) -> ClassSplit:
+    if not isinstance(value, dict):
+        raise ValueError("it must be an object with the keys base, validation and novel")
+    _refuse_unknown(value, (*PART_NAMES, *_REMARKS))
     parts: list[Part] = []
     owners: dict[int, dict[str | None, str]] = {}  # label -> official list -> the part that takes it
     for key in PART_NAMES:
-        entry = value[key]
-        if isinstance(entry, list):
-            entry = {"classes": entry}
-        classes, source = entry["classes"], entry.get("list")
-        if not all(isinstance(label, int) for label in classes) or not isinstance(source, str | None):
-            raise ValueError(f"the classes of {key!r} must be whole numbers, the data set's labels, its list a name")
-        for label in classes:
+        part = _parse_part(key, value[key])
+        for label in part.classes:
             lists = owners.setdefault(label, {})
             # No list stands for all images, hence meets every list.
-            if lists and (source is None or source in lists or None in lists):
-                owner = lists.get(source, next(iter(lists.values())))
+            if lists and (part.list is None or part.list in lists or None in lists):
+                owner = lists.get(part.list, next(iter(lists.values())))
                 raise ValueError(f"class {label} is in {owner!r} and in {key!r}")
-            lists[source] = key
-        parts.append(Part(tuple(classes), source))
+            lists[part.list] = key
+        parts.append(part)
     return ClassSplit(name, *parts)
+
+
+def _parse_part(key: str, entry: Any) -> Part:
+    if not isinstance(entry, dict):
+        entry = {"classes": entry}
+    _refuse_unknown(entry, ("classes", "list"))
+    classes, source = entry["classes"], entry.get("list")
+    listed = isinstance(classes, list) and all(type(label) is int for label in classes)
+    if not listed or not isinstance(source, str | None):
+        raise ValueError(
+            f"the classes of {key!r} must be a list of whole numbers, the data set's labels, and its list a name"
+        )
+    return Part(tuple(classes), source)
+
+
+def _refuse_unknown(entry: Mapping[str, Any], known: Sequence[str]) -> None:
+    unknown = next((key for key in entry if key not in known), None)
+    if unknown is not None:
+        raise ValueError(f"unknown key {unknown!r}; known: {', '.join(known)}")

@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from ppfsl.errors import UserError
 from ppfsl.files import read_json
+from ppfsl.notation import parse_yaml
 from ppfsl.reporting import wording
 from ppfsl.reporting.pairing import same_pictures
 
@@ -170,7 +171,7 @@ def read_comparisons(rows: Sequence[Row]) -> list[tuple[Comparison, list[Row]]]:
 
 def _parse(kind: type[Model], path: Path) -> Model:
     try:
-        return kind.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
+        return kind.model_validate(parse_yaml(path.read_text(encoding="utf-8")))
     except (OSError, yaml.YAMLError, ValidationError) as error:
         reason = " ".join(str(error).split())
         raise UserError(f"{path} is missing or malformed ({reason}); see ppfsl/reporting/rows.py") from None

@@ -91,9 +91,9 @@ def test_own_file_with_and_without_lists(tmp_path: Path) -> None:
     [
         ({"base": [1], "novel": [2]}, "it has no key 'validation'"),
         ({"base": {"list": "x"}, "validation": [], "novel": []}, "it has no key 'classes'"),
-        ({"base": ["1"], "validation": [], "novel": []}, "classes of 'base' must be whole numbers"),
-        ({"base": [1.5], "validation": [], "novel": []}, "classes of 'base' must be whole numbers"),
-        ({"base": {"classes": [1], "list": 3}, "validation": [], "novel": []}, "its list a name"),
+        ({"base": ["1"], "validation": [], "novel": []}, "classes of 'base' must be a list of whole numbers, the data"),
+        ({"base": [1.5], "validation": [], "novel": []}, "classes of 'base' must be a list of whole numbers, the data"),
+        ({"base": {"classes": [1], "list": 3}, "validation": [], "novel": []}, "and its list a name"),
         ({"base": [1, 2], "validation": [3], "novel": [2]}, "class 2 is in 'base' and in 'novel'"),
         ({"base": [1], "validation": [3], "novel": [3]}, "class 3 is in 'validation' and in 'novel'"),
         ({"base": [1, 1], "validation": [], "novel": [2]}, "class 1 is in 'base' and in 'base'"),
@@ -114,8 +114,19 @@ def test_own_file_with_and_without_lists(tmp_path: Path) -> None:
              "novel": {"classes": [1], "list": "b"}},
             "class 1 is in 'validation' and in 'novel'",
         ),
-        ([1, 2], "list indices"),
-        ("text", "indices"),
+        ([1, 2], "it must be an object with the keys base, validation and novel"),
+        ("text", "it must be an object with the keys base, validation and novel"),
+        ({"base": 3, "validation": [], "novel": []}, "classes of 'base' must be a list of whole numbers, the data"),
+        ({"base": [True], "validation": [], "novel": []}, "the classes of 'base' must be a list of whole numbers, "),
+        ({"base": "12", "validation": [], "novel": []}, "the classes of 'base' must be a list of whole numbers, the d"),
+        (
+            {"base": [1], "validation": [], "novel": [2], "tset": [3]},
+            "unknown key 'tset'; known: base, validation, novel, source, labels",
+        ),
+        (
+            {"base": {"classes": [1], "lst": "a"}, "validation": [], "novel": [2]},
+            "unknown key 'lst'; known: classes, list",
+        ),
     ],
 )  # fmt: skip
 def test_malformed_file_is_named_with_what_is_wrong(tmp_path: Path, value: object, why: str) -> None:

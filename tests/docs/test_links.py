@@ -93,7 +93,7 @@ def test_reference_names_modules_that_are_there() -> None:
 def test_reference_leaves_no_room_out() -> None:
     """Every public module of the package is on a page, or is plumbing that no caller needs."""
     plumbing = {"cli", "errors", "exchange", "files", "interrupts", "links"}
-    plumbing |= {"onednn", "progress", "randomness", "version"}
+    plumbing |= {"notation", "onednn", "progress", "randomness", "version"}
     rooms = {
         path.stem for path in (ROOT / "ppfsl").iterdir() if path.suffix == ".py" or (path / "__init__.py").exists()
     }

@@ -206,6 +206,14 @@ def test_a_row_without_about_is_named(tmp_path: Path) -> None:
         make_tables(tmp_path / "results", tmp_path / "results.md")
 
 
+def test_a_key_that_stands_in_about_twice_is_named(tmp_path: Path) -> None:
+    save(tmp_path / "results" / "a", 1, "First", evaluation("class_mean", [8, 6]))
+    with (tmp_path / "results" / "a" / "about.yaml").open("a", encoding="utf-8") as about:
+        about.write("\norder: 2\n")
+    with pytest.raises(UserError, match=r"about\.yaml is missing or malformed \('order' stands there twice; leave one"):
+        make_tables(tmp_path / "results", tmp_path / "results.md")
+
+
 def test_no_results_at_all(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"there is no result\.json below"):
         make_tables(tmp_path, tmp_path / "results.md")
