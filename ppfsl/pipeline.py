@@ -239,6 +239,8 @@ def trained_on(config: Config, table: ImageTable) -> dict[str, Any]:
     weights = Path(config.backbone.pretrained)
     if weights.is_file():  # a run that has begun needs it no longer, but must not take another one for it
         facts["backbone.pretrained.sha256"] = hashlib.sha256(weights.read_bytes()).hexdigest()
+    if config.pretrain:  # where nothing is trained, weights depend on neither
+        facts |= {"onednn": config.onednn, "amp": config.amp}
     return facts
 
 

@@ -34,6 +34,7 @@ from tests.pipeline.runs import STAGES, Tree, changed, configured, contents, res
         ("pretrain.1.epochs", 3),
         ("pretrain", STAGES[:2]),
         ("pretrain", [*STAGES, STAGES[0]]),
+        ("onednn", False),
     ],
 )
 def test_another_training_in_the_same_folder_is_refused_and_changes_nothing(
@@ -96,6 +97,24 @@ def test_a_run_of_before_a_key_was_there_did_without_it(
     other = changed(tree, f"pretrain.1.{key}", value)
     with pytest.raises(UserError, match=f"holds a run with pretrain.1.{key} = "):
         pipeline.run(configured(other, folder), "tiny")
+
+
+@pytest.mark.parametrize("key", ["onednn", "amp"])
+def test_a_run_that_does_not_tell_a_fact_is_gone_on_with(
+    run_again: Path, whole_tree: Tree, no_training: None, key: str
+) -> None:
+    last = run_again / "checkpoints" / "last.safetensors"
+    checkpoint = load_checkpoint(last)
+    trained_on = dict(checkpoint.facts["trained_on"])
+    assert trained_on.pop(key) == {"onednn": True, "amp": "none"}[key]
+    save_checkpoint(replace(checkpoint, facts={**checkpoint.facts, "trained_on": trained_on}), last)
+    pipeline.run(configured(whole_tree, run_again), "tiny")
+
+
+def test_where_nothing_is_trained_onednn_may_change(tiny_tree: Callable[[], Tree], tmp_path: Path, quiet: None) -> None:
+    tree = {**tiny_tree(), "pretrain": []}
+    folder = pipeline.run(configured(tree, tmp_path / "run"), "tiny")
+    pipeline.run(configured({**tree, "onednn": False}, folder), "tiny")
 
 
 @pytest.mark.parametrize(
