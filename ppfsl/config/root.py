@@ -9,7 +9,7 @@ from ppfsl.config.adaptations import Adaptation, ClassMeanConfig, FinetuneConfig
 from ppfsl.config.backbone import ANY_SIZE, BackboneConfig, EmbeddingConfig
 from ppfsl.config.data import DataConfig
 from ppfsl.config.evaluation import EvaluationConfig, VerificationConfig
-from ppfsl.config.fields import Count, Natural, Strict, Switch
+from ppfsl.config.fields import Natural, Strict, Switch
 from ppfsl.config.objectives import (
     FIXED_WAY,
     CrossEntropyConfig,
@@ -19,6 +19,8 @@ from ppfsl.config.objectives import (
     trains_method,
 )
 from ppfsl.config.training import StageConfig, ValidationConfig
+
+_MOST_THREADS = 1024  # with several thousand Paddle hangs on small machines, with far more it crashes
 
 
 def _known_device(value: str) -> str:
@@ -35,7 +37,7 @@ class Config(Strict):
     seed: Natural = 0
     device: Annotated[str, AfterValidator(_known_device)] = "auto"
     """`auto` takes the GPU where this Paddle has one; `gpu:1` takes the second."""
-    threads: Count | Literal["auto"] = "auto"
+    threads: Annotated[int, Field(strict=True, ge=1, le=_MOST_THREADS)] | Literal["auto"] = "auto"
     """Threads of Paddle's operators on a CPU; auto: as many as there are idle cores, or those that the run which is
     resumed had. `OMP_NUM_THREADS` wins over both. Only runs with the same number of threads have the same last bits."""
     onednn: Switch = True
