@@ -24,7 +24,7 @@ from ppfsl.distributed import ALONE, World, together
 from ppfsl.errors import UserError
 from ppfsl.files import make_folder, only_one, sweep, write_text
 from ppfsl.inference.cache import EmbeddingCache
-from ppfsl.inference.finish import finished, unfinished
+from ppfsl.inference.finish import check_finish, finished, unfinished
 from ppfsl.interrupts import noted
 from ppfsl.methods.build import build_method
 from ppfsl.onednn import operators, problem
@@ -77,6 +77,7 @@ def _run(config: Config, name: str, checkpoint: Path | None, world: World, held:
     # Before training: what the data cannot serve is said at once, not after hours.
     check_episodes(config, data)
     check_verification(config, data)
+    check_finish(config.embedding, data)
     support_set = world.on_main(lambda: run_support_set(config, data))
     cache = embedding_cache(config)
     if found is None:

@@ -30,19 +30,16 @@ def finished(
     Args:
         embedder: trained; left as it was.
         config: what to do.
-        data: whose base images mean and covariance are of.
+        data: which `check_finish` has passed, whose base images mean and covariance are of.
         cache: keeps what the backbone makes of these.
         world: the processes that divide the work.
 
     Raises:
-        UserError: when base images are needed, but the split has no base classes, or they do not vary.
+        UserError: when base images are needed that do not vary.
     """
     wanted, result = planned(embedder.architecture, config), uncentered(embedder, config)
     if not (wanted.centered or wanted.whitened):
         return result
-    if not data.split.base.classes:
-        key = "center: base" if wanted.centered else "whitening"
-        raise UserError(f"embedding.{key} needs base classes, but split {data.split.name} has none; leave it out")
     rows = part_images(data.table, data.split, "base")
     projected = cache.projected(result, data.table, rows, "embedding base images", world)
     straight = projected if result.architecture.straightens else normalized(projected)
@@ -52,6 +49,20 @@ def finished(
     if config.whitening is not None:
         weights[WHITENING] = whitening(straight, data.table.labels[rows], config.whitening).astype(np.float32)
     return embedder_with(wanted, weights, "a finished embedder")
+
+
+def check_finish(config: EmbeddingConfig, data: Data) -> None:
+    """Raise where the data cannot serve `finished`; nothing is embedded.
+
+    Raises:
+        UserError: when base images are needed, but the split has no base classes, or one without images.
+    """
+    if config.center == "none" and config.whitening is None:
+        return
+    if not data.split.base.classes:
+        key = "center: base" if config.center == "base" else "whitening"
+        raise UserError(f"embedding.{key} needs base classes, but split {data.split.name} has none; leave it out")
+    part_images(data.table, data.split, "base")
 
 
 def planned(architecture: Architecture, config: EmbeddingConfig) -> Architecture:

@@ -14,7 +14,7 @@ from ppfsl.data.table import ImageTable
 from ppfsl.errors import UserError
 from ppfsl.inference.cache import EmbeddingCache
 from ppfsl.inference.engine import embed
-from ppfsl.inference.finish import finished, uncentered, unfinished, whitening
+from ppfsl.inference.finish import check_finish, finished, uncentered, unfinished, whitening
 from ppfsl.subject import Data
 
 PROJECTED = Architecture("conv4", 16, projection=5, options=(("width", 4),))
@@ -145,7 +145,9 @@ def test_centring_needs_base_classes(data: Data, cache: EmbeddingCache) -> None:
         ("whitening", EmbeddingConfig(whitening=1.0)),
     ):
         with pytest.raises(UserError, match=f"embedding.{key} needs base classes, but split novel alone has none"):
-            finished(embedder, config, alone, cache)
+            check_finish(config, alone)
+        check_finish(config, data)
+    check_finish(EmbeddingConfig(mirror=True), alone)
     assert finished(embedder, EmbeddingConfig(mirror=True), alone, cache).architecture.mirror
 
 

@@ -170,6 +170,17 @@ def test_a_damaged_result_is_named(run_again: Path, whole_tree: Tree, text: str)
         pipeline.run(configured(whole_tree, run_again), "tiny")
 
 
+def test_finishing_that_lacks_base_classes_is_refused_before_config_yaml_is_written(
+    tiny_tree: Callable[[], Tree], tmp_path: Path, quiet: None
+) -> None:
+    tree = {**changed(tiny_tree(), "data.split_ratio", [0, 0, 1]), "pretrain": []}
+    folder = pipeline.run(configured(tree, tmp_path / "run"), "tiny")
+    before = contents(folder)
+    with pytest.raises(UserError, match=r"^embedding\.center: base needs base classes, but split ratio has none"):
+        pipeline.run(configured({**tree, "embedding": {"center": "base"}}, folder), "tiny")
+    assert contents(folder) == before
+
+
 def test_two_processes_do_not_write_in_one_folder(tiny_tree: Callable[[], Tree], tmp_path: Path, quiet: None) -> None:
     config = configured(tiny_tree(), tmp_path / "run")
     pipeline.run(config, "tiny")
