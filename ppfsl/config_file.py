@@ -15,7 +15,6 @@ from ppfsl.notation import DoubledKeyError, parse_yaml
 
 _IN_YAML = {
     "tuple_type": "a list",
-    "too_short": "a list with one entry or more",
     "model_type": "a group of keys",
     "model_attributes_type": "a group of keys",
 }
@@ -163,6 +162,10 @@ def _sentence(error: Any) -> str:
         return f"{path!r} needs a key 'name'"
     if error["type"] == "value_error":
         return f"{path}: {error['ctx']['error']}" if path else str(error["ctx"]["error"])
+    if error["type"] == "too_short":
+        least = error["ctx"]["min_length"]
+        entries = "one entry" if least == 1 else f"{least} entries"
+        return f"{path} must be a list with {entries} or more, not {error['input']!r}"
     if error["type"] in _IN_YAML:  # pydantic speaks of tuples and instances, which a user has not written
         return f"{path} must be {_IN_YAML[error['type']]}, not {error['input']!r}"
     message = error["msg"][0].lower() + error["msg"][1:]

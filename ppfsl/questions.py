@@ -17,11 +17,17 @@ def run_support_set(config: Config, data: Data) -> SupportSet:
     """The one fixed support set of a run, from its file or drawn.
 
     Raises:
-        UserError: when the data cannot serve it, or the file holds images of other classes.
+        UserError: when the data cannot serve it, or the file holds images of other classes or more or fewer classes
+            than an adaptation serves.
     """
     wanted, evaluation = config.evaluation.support_set, config.evaluation
     if wanted.file is not None:
-        return _loaded(Path(wanted.file), evaluation.part, data)
+        support_set = _loaded(Path(wanted.file), evaluation.part, data)
+        try:
+            config.check_way(f"the way of {wanted.file}", support_set.way)
+        except ValueError as error:
+            raise UserError(str(error)) from None
+        return support_set
     return draw_support_set(
         data.table,
         data.rows,

@@ -13,8 +13,11 @@ from tests.thirds import data
 
 
 def config(**support_set: Any) -> Any:
-    tree = {"evaluation": {"way": 3, "shot": [1, 2], "query": 3, "support_set": support_set}}
-    return parse_config(tree, "test")
+    return parse_config({"evaluation": episodes(**support_set)}, "test")
+
+
+def episodes(**support_set: Any) -> dict[str, Any]:
+    return {"way": 3, "shot": [1, 2], "query": 3, "support_set": support_set}
 
 
 def test_way_shot_and_query_default_to_those_of_the_episodes() -> None:
@@ -40,6 +43,19 @@ def test_a_file_of_other_classes_is_refused(tmp_path: Path) -> None:
     save_support_set(run_support_set(config(), data((7, 8, 9))), tmp_path / "set.json")
     with pytest.raises(UserError, match=r"set\.json: 7/\d+\.png is not among the novel images of split thirds"):
         run_support_set(config(file=str(tmp_path / "set.json")), data((4, 5, 6)))
+
+
+def test_a_file_of_another_way_than_a_method_serves_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "set.json"
+    save_support_set(run_support_set(config(way=2), data()), path)
+    maml = {"pretrain": [{"objective": {"name": "maml", "way": 3}}], "validation": {"way": 3}}
+    tree = {**maml, "adaptations": [{"name": "maml"}], "evaluation": episodes(file=str(path))}
+    with pytest.raises(UserError) as caught:
+        run_support_set(parse_config(tree, "test"), data())
+    sentence = f"the way of {path} is 2, but maml is trained 3-way and serves no other; make them equal"
+    assert str(caught.value) == sentence
+    others = parse_config({**tree, "adaptations": [{"name": "class_mean"}]}, "test")
+    assert run_support_set(others, data()).way == 2
 
 
 def test_a_file_and_a_way_contradict_each_other() -> None:

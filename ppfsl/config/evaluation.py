@@ -17,7 +17,7 @@ class SupportSetConfig(Strict):
     shot: Count | None = None
     """Null: the greatest of `evaluation.shot`."""
     query: Count | None = None
-    classes: tuple[int, ...] | None = None
+    classes: Annotated[tuple[int, ...], Field(min_length=2)] | None = None
     """Labels; null: a choice of `way` classes by the seed."""
     seed: Natural = 0
 

@@ -1,6 +1,7 @@
 """The root of a configuration: everything that a run does."""
 
 import re
+from collections.abc import Iterator
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, model_validator
@@ -124,23 +125,39 @@ class Config(Strict):
                     "raise data.cached_size, or set augmentation.crop to resized"
                 )
 
+    def check_way(self, key: str, way: int) -> None:
+        """Raise where an adaptation has one output per class and serves no evaluated episodes of so many classes.
+
+        Args:
+            key: what says how many; it is named.
+            way: how many.
+
+        Raises:
+            ValueError: naming both.
+        """
+        adapting = {adaptation.name for adaptation in self.adaptations}
+        for name, trained in self._of_one_way():
+            if name in adapting:
+                _check_equal(key, way, name, trained)
+
     def _check_way(self) -> None:
-        """A classifier with one output per class serves no episodes with more or fewer classes."""
         wanted = self.evaluation.support_set
-        evaluated = [
-            *(("evaluation.way", way) for way in self.evaluation.way),
-            ("evaluation.support_set.way", wanted.way),
-            ("the number of evaluation.support_set.classes", None if wanted.classes is None else len(wanted.classes)),
-        ]
+        for name, trained in self._of_one_way():
+            _check_equal("validation.way", self.validation.way, name, trained)
+        for way in self.evaluation.way:
+            self.check_way("evaluation.way", way)
+        if wanted.way is not None:
+            self.check_way("evaluation.support_set.way", wanted.way)
+        if wanted.classes is not None:
+            self.check_way("the number of evaluation.support_set.classes", len(wanted.classes))
+
+    def _of_one_way(self) -> Iterator[tuple[str, int]]:
+        """Name and way of the objectives whose method serves episodes of that way alone."""
         for objective in (stage.objective for stage in self.pretrain):
-            if objective.name not in FIXED_WAY or not isinstance(objective, Episodes | MemoryAugmentedConfig):
-                continue
-            ways: list[tuple[str, int | None]] = [("validation.way", self.validation.way)]
-            if any(adaptation.name == objective.name for adaptation in self.adaptations):
-                ways += evaluated
-            for key, way in ways:
-                if way is not None and way != objective.way:
-                    raise ValueError(
-                        f"{key} is {way}, but {objective.name} is trained {objective.way}-way and serves no other; "
-                        "make them equal"
-                    )
+            if objective.name in FIXED_WAY and isinstance(objective, Episodes | MemoryAugmentedConfig):
+                yield objective.name, objective.way
+
+
+def _check_equal(key: str, way: int, name: str, trained: int) -> None:
+    if way != trained:
+        raise ValueError(f"{key} is {way}, but {name} is trained {trained}-way and serves no other; make them equal")

@@ -171,7 +171,7 @@ class _File(BaseModel):
     split: str
     part: str
     seed: int = Field(ge=0)
-    way: int = Field(ge=1)
+    way: int = Field(ge=2)
     shot: int = Field(ge=1)
     classes: list[_Class]
     support: list[_Image]

@@ -117,6 +117,10 @@ def test_misspelling_is_named_before_what_it_leaves_missing(tmp_path: Path) -> N
         ({"evaluation": {"shot": 0}}, "evaluation.shot.0: input should be greater than or equal to 1, not 0"),
         ({"evaluation": {"shot": []}}, "evaluation.shot must be a list with one entry or more, not []"),
         ({"evaluation": {"way": 1}}, "evaluation.way.0: input should be greater than or equal to 2, not 1"),
+        (
+            {"evaluation": {"support_set": {"classes": [1]}}},
+            "evaluation.support_set.classes must be a list with 2 entries or more, not [1]",
+        ),
         ({"adaptations": []}, "adaptations must be a list with one entry or more, not []"),
         ({"pretrain": STAGE}, "pretrain must be a list, not {'objective':"),
         ({"pretrain": [{}]}, "'pretrain.0.objective' is required"),

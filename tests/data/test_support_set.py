@@ -119,7 +119,8 @@ def test_round_trip(tmp_path: Path) -> None:
 
 
 def test_names_beyond_ascii_survive(tmp_path: Path) -> None:
-    found = SupportSet("folder", "s", "novel", 0, 1, 1, ((1, "向日葵"),), (("花/1.jpg", 1),), (("花/2.jpg", 1),))
+    classes, support = ((1, "向日葵"), (2, "牡丹")), (("花/1.jpg", 1), ("花/3.jpg", 2))
+    found = SupportSet("folder", "s", "novel", 0, 2, 1, classes, support, (("花/2.jpg", 1), ("花/4.jpg", 2)))
     save_support_set(found, tmp_path / "s.json")
     assert load_support_set(tmp_path / "s.json") == found
 
@@ -152,7 +153,7 @@ Edit = Callable[[dict[str, Any]], object]
         (lambda s: s.update(way=4), "it lists 3 different classes for 4 ways"),
         (
             lambda s: s.update(way=0, classes=[], support=[], query=[]),
-            "way: Input should be greater than or equal to 1",
+            "way: Input should be greater than or equal to 2",
         ),
         (lambda s: s["classes"].__setitem__(1, s["classes"][0]), "it lists 2 different classes for 3 ways"),
         (lambda s: s["support"].reverse(), "class by class"),
