@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from ppfsl.config.fields import Count, Number, Positive, Strict, Switch
+from ppfsl.config.fields import Count, Number, Positive, Strict, Switch, UserPath
 
 ANY_SIZE = ("resnet12", "resnet18", "mobilenet_v1")
 """Backbones that end in a mean over the whole map, so that their weights serve images of any size."""
@@ -20,7 +20,7 @@ class BackboneConfig(Strict):
     """The embedder: backbone, projection, L2 normalisation."""
 
     name: Literal["conv4", "koch", "resnet12", "resnet18", "mobilenet_v1"] = "resnet18"
-    pretrained: str = "none"
+    pretrained: UserPath = "none"
     """`none`, `imagenet` (from Paddle's hub), or the path of a .safetensors, or of a .pdparams file that you trust."""
     normalization: Literal["unit", "inverted", "signed", "imagenet"] = "imagenet"
     """Of pixels p in 0..255. unit: p / 255; inverted: 1 - p / 255, which makes dark ink 1 and white paper 0;

@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from ppfsl.config.fields import Fraction, Natural, NonNegative, Strict, Switch
+from ppfsl.config.fields import Fraction, Natural, NonNegative, Strict, Switch, UserPath
 
 
 class SyntheticConfig(Strict):
@@ -19,11 +19,11 @@ class DataConfig(Strict):
     """Which images, which classes, which size."""
 
     name: Literal["synthetic", "flowers102", "omniglot", "folder"] = "synthetic"
-    root: str | None = None
+    root: UserPath | None = None
     """Folder of the raw files; null: $PPFSL_DATA, else ~/.cache/ppfsl."""
-    folder: str | None = None
+    folder: UserPath | None = None
     """`name: folder`: the tree with a folder per class; absolute, or below `root`."""
-    split: str | None = None
+    split: UserPath | None = None
     """A shipped class split, or the path of a .json file; null: divide the classes by `split_ratio`."""
     split_ratio: tuple[Fraction, Fraction, Fraction] = (0.6, 0.2, 0.2)
     """Shares of base, validation and novel classes, where no `split` is named."""
@@ -36,7 +36,7 @@ class DataConfig(Strict):
     rotations: Switch = True
     """`name: omniglot`: the characters turned by 90, 180 and 270 degrees are classes of their own, as in the papers."""
     on_corrupt: Literal["error", "skip"] = "error"
-    cache_dir: str | None = None
+    cache_dir: UserPath | None = None
     """Folder of the decoded images and of kept embeddings; null: $PPFSL_CACHE, else ~/.cache/ppfsl/cache."""
     embedding_cache: NonNegative = 4.0
     """Gigabytes for what frozen backbones make of images, kept in `cache_dir`; the least recently used goes first;

@@ -4,13 +4,13 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from ppfsl.config.fields import Count, Natural, Strict
+from ppfsl.config.fields import Count, Natural, Strict, UserPath
 
 
 class SupportSetConfig(Strict):
     """The one fixed support set of a run and its query list; null: the same as in `evaluation`."""
 
-    file: str | None = None
+    file: UserPath | None = None
     """A support set that `tools/build_support_set.py` wrote; null: draw one by the keys below."""
     way: Annotated[int, Field(strict=True, ge=2)] | None = None
     """Null: the first of `evaluation.way`."""

@@ -1,8 +1,9 @@
 """Kinds of values that keys take, and what all groups of keys share."""
 
+import os
 from typing import Annotated
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
 Count = Annotated[int, Field(strict=True, ge=1)]
 Natural = Annotated[int, Field(strict=True, ge=0)]
@@ -26,6 +27,21 @@ Positive = Annotated[Number, Field(gt=0, allow_inf_nan=False)]
 NonNegative = Annotated[Number, Field(ge=0, allow_inf_nan=False)]
 Fraction = Annotated[Number, Field(ge=0, le=1)]
 Switch = Annotated[bool, Field(strict=True)]
+
+
+def _expanded(value: str) -> str:
+    """A path with the home directory in the place of ~ or ~name; others, and names of what is shipped, stay."""
+    path = os.path.expanduser(value)  # noqa: PTH111, since Path's own would rewrite other paths, too
+    if path.startswith("~"):
+        home = path.partition("/")[0]
+        raise ValueError(f"there is no home directory {home}; write ./{path} where a name begins with ~")
+    if "\0" in path:
+        raise ValueError("must not hold a null character")
+    return path
+
+
+UserPath = Annotated[str, AfterValidator(_expanded)]
+"""A file or folder on the user's disk, or the name of something shipped."""
 
 
 class Strict(BaseModel):

@@ -10,7 +10,7 @@ from ppfsl.config.adaptations import Adaptation, ClassMeanConfig, FinetuneConfig
 from ppfsl.config.backbone import ANY_SIZE, BackboneConfig, EmbeddingConfig
 from ppfsl.config.data import DataConfig
 from ppfsl.config.evaluation import EvaluationConfig, VerificationConfig
-from ppfsl.config.fields import Natural, Strict, Switch
+from ppfsl.config.fields import Natural, Strict, Switch, UserPath
 from ppfsl.config.objectives import (
     FIXED_WAY,
     CrossEntropyConfig,
@@ -46,7 +46,7 @@ class Config(Strict):
     Paddle's own way."""
     amp: Literal["none", "O1"] = "none"
     """O1: train networks with 16-bit operators where Paddle deems that safe; on GPUs alone."""
-    output_dir: str | None = None
+    output_dir: UserPath | None = None
     """Null: output/<name of the configuration>."""
     data: DataConfig = DataConfig()
     backbone: BackboneConfig = BackboneConfig()

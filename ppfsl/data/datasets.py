@@ -1,7 +1,5 @@
 """From the configuration's `data` keys to an image table and its class split."""
 
-from pathlib import Path
-
 from ppfsl.config import DataConfig
 from ppfsl.data.class_split import ClassSplit, load_split, ratio_split
 from ppfsl.data.flowers102 import flowers102_source
@@ -59,7 +57,7 @@ def _open_source(config: DataConfig) -> Source:
     if config.name == "omniglot":
         return omniglot_source(data_root(config.root) / "omniglot", config.rotations)
     if config.name == "folder":
-        return folder_source(data_root(config.root) / Path(config.folder or "").expanduser())
+        return folder_source(data_root(config.root) / (config.folder or ""))
     from ppfsl.data.synthetic import synthetic_source
 
     drawn = config.synthetic

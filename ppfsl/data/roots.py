@@ -15,4 +15,5 @@ def cache_root(cache_dir: str | None) -> Path:
 
 
 def _first(argument: str | None, variable: str, default: str) -> Path:
-    return Path(argument or os.environ.get(variable) or default).expanduser()
+    # Path's own would fail for ~ of nobody, and take ./~x for ~x.
+    return Path(os.path.expanduser(argument or os.environ.get(variable) or default))  # noqa: PTH111

@@ -52,6 +52,51 @@ def test_numbers_in_scientific_notation_are_numbers(tmp_path: Path) -> None:
     assert load(tmp_path, stage, "pretrain.0.optimizer.lr=5e-4").pretrain[0].optimizer.lr == 5e-4
 
 
+PATHS = (
+    "output_dir", "data.root", "data.folder", "data.split", "data.cache_dir", "backbone.pretrained",
+    "evaluation.support_set.file",
+)  # fmt: skip
+
+
+def path_at(key: str, path: str) -> dict[str, Any]:
+    tree: dict[str, Any] = {"data": {"name": "folder", "folder": "x"}}
+    node = tree
+    *groups, last = key.split(".")
+    for group in groups:
+        node = node.setdefault(group, {})
+    node[last] = path
+    return tree
+
+
+@pytest.mark.parametrize("key", PATHS)
+@pytest.mark.parametrize(
+    ("written", "meant"),
+    [("~/a//b", "/home/somebody/a//b"), ("a/~/b", "a/~/b"), ("./~a", "./~a"), ("./a/", "./a/"), ("none", "none")],
+)
+def test_paths_below_the_home_directory_are_written_out_and_others_kept(
+    monkeypatch: pytest.MonkeyPatch, key: str, written: str, meant: str
+) -> None:
+    monkeypatch.setenv("HOME", "/home/somebody")
+    value: Any = parse_config(path_at(key, written), "here").model_dump()
+    for part in key.split("."):
+        value = value[part]
+    assert value == meant
+
+
+@pytest.mark.parametrize("key", PATHS)
+@pytest.mark.parametrize(
+    ("path", "sentence"),
+    [
+        ("~nobody5/x", "there is no home directory ~nobody5; write ./~nobody5/x where a name begins with ~"),
+        ("a\0b", "must not hold a null character"),
+    ],
+)
+def test_paths_that_cannot_be_are_refused(key: str, path: str, sentence: str) -> None:
+    with pytest.raises(UserError) as caught:
+        parse_config(path_at(key, path), "here")
+    assert str(caught.value) == f"here: {key}: {sentence}"
+
+
 # --- unknown keys
 
 

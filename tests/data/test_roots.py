@@ -21,6 +21,7 @@ def test_argument_beats_variable_beats_home(
     monkeypatch.setenv(variable, "~/from variable")
     assert function("given") == Path("given")
     assert function("~/given") == Path("/home/somebody/given")
+    assert function("./~given") == Path("~given")
     assert function(None) == Path("/home/somebody/from variable")
     monkeypatch.setenv(variable, "")
     assert function(None) == Path("/home/somebody") / default
