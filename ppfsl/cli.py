@@ -70,6 +70,16 @@ def run(main: Callable[[], None], several: bool = False, resumes: bool = True) -
         _leave(f"interrupted; {goes_on}", 130)
 
 
+def device(value: str) -> str:
+    """What `--device` names, checked as `device` in a configuration is; argparse wants this kind of error."""
+    from ppfsl.config.fields import known_device
+
+    try:
+        return known_device(value)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
 def config_parser(description: str, default: Path | None = None) -> argparse.ArgumentParser:
     """A parser with `-c` and `-o`; the tools that need more add to it. Without a default, `-c` must be given."""
     parser = Parser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from ppfsl import cli
-from ppfsl.cli import Parser, run
+from ppfsl.cli import Parser, device, run
 from ppfsl.errors import UserError
 from ppfsl.progress import detail, progress_bar, say, set_talk, warn
 
@@ -164,6 +164,21 @@ def test_quiet_hides_progress_bars(capsys: pytest.CaptureFixture[str]) -> None:
     bar = progress_bar(2, "work", "it")
     assert not bar.disable
     bar.close()
+
+
+@pytest.mark.parametrize("name", ["auto", "cpu", "gpu", "gpu:0", "gpu:12"])
+def test_devices_pass(name: str) -> None:
+    assert device(name) == name
+
+
+@pytest.mark.parametrize("name", ["", "tpu", "cuda", "cpu:0", "gpu:", "gpu:x", "gpu:٣", "gpu "])
+def test_what_is_no_device_is_named(name: str) -> None:
+    parser = Parser(prog="tool.py")
+    parser.add_argument("--device", type=device)
+    with pytest.raises(UserError) as caught:
+        parser.parse_args(["--device", name])
+    what = f"must be auto, cpu, gpu, or gpu:1 and the like, not {name!r}"
+    assert str(caught.value) == f"argument --device: {what}; tool.py --help says how"
 
 
 def test_quiet_and_verbose_exclude_each_other(capsys: pytest.CaptureFixture[str]) -> None:

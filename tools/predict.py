@@ -16,7 +16,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from ppfsl.cli import Parser, run
+from ppfsl.cli import Parser, device, run
 
 
 def main() -> None:
@@ -30,7 +30,7 @@ def main() -> None:
     form.add_argument("--csv", dest="form", action="store_const", const="csv", help="comma-separated values")
     parser.add_argument("--html", type=Path, metavar="FILE", help="write a page with pictures, too (--nearest 3)")
     parser.add_argument("--no-cache", action="store_true", help="keep no embeddings of the pictures for another time")
-    parser.add_argument("--device", default="auto", help="auto, cpu, gpu or gpu:N")
+    parser.add_argument("--device", type=device, default="auto", help="auto, cpu, gpu or gpu:N")
     parser.set_defaults(form="table")
     arguments = parser.parse_args()
     if arguments.nearest < 0:

@@ -1,6 +1,7 @@
 """Kinds of values that keys take, and what all groups of keys share."""
 
 import os
+import re
 from typing import Annotated
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
@@ -27,6 +28,20 @@ Positive = Annotated[Number, Field(gt=0, allow_inf_nan=False)]
 NonNegative = Annotated[Number, Field(ge=0, allow_inf_nan=False)]
 Fraction = Annotated[Number, Field(ge=0, le=1)]
 Switch = Annotated[bool, Field(strict=True)]
+
+
+def known_device(value: str) -> str:
+    """The name of a device, as it was; whether there is such a device is found out later.
+
+    Raises:
+        ValueError: when it is none.
+    """
+    if not re.fullmatch(r"auto|cpu|gpu(:[0-9]+)?", value):
+        raise ValueError(f"must be auto, cpu, gpu, or gpu:1 and the like, not {value!r}")
+    return value
+
+
+Device = Annotated[str, AfterValidator(known_device)]
 
 
 def _expanded(value: str) -> str:

@@ -1,16 +1,15 @@
 """The root of a configuration: everything that a run does."""
 
-import re
 from collections.abc import Iterator
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import Field, model_validator
 
 from ppfsl.config.adaptations import Adaptation, ClassMeanConfig, FinetuneConfig, as_trained, needs_trained
 from ppfsl.config.backbone import ANY_SIZE, BackboneConfig, EmbeddingConfig
 from ppfsl.config.data import DataConfig
 from ppfsl.config.evaluation import EvaluationConfig, VerificationConfig
-from ppfsl.config.fields import Natural, Strict, Switch, UserPath
+from ppfsl.config.fields import Device, Natural, Strict, Switch, UserPath
 from ppfsl.config.objectives import (
     FIXED_WAY,
     CrossEntropyConfig,
@@ -24,19 +23,13 @@ from ppfsl.config.training import StageConfig, ValidationConfig
 _MOST_THREADS = 1024  # with several thousand Paddle hangs on small machines, with far more it crashes
 
 
-def _known_device(value: str) -> str:
-    if not re.fullmatch(r"auto|cpu|gpu(:\d+)?", value):
-        raise ValueError(f"must be auto, cpu, gpu, or gpu:1 and the like, not {value!r}")
-    return value
-
-
 class Config(Strict):
     """Everything that a run does."""
 
     method: str = "baseline"
     """The method's name in tables."""
     seed: Natural = 0
-    device: Annotated[str, AfterValidator(_known_device)] = "auto"
+    device: Device = "auto"
     """`auto` takes the GPU where this Paddle has one; `gpu:1` takes the second."""
     threads: Annotated[int, Field(strict=True, ge=1, le=_MOST_THREADS)] | Literal["auto"] = "auto"
     """Threads of Paddle's operators on a CPU; auto: as many as there are idle cores, or those that the run which is

@@ -250,6 +250,7 @@ def test_reader_that_leaves_gets_no_traceback(place: Path, form: str | None) -> 
         (("pictures", "--nearest", "x"), "--nearest: invalid int value: 'x'"),
         (("pictures", "--json", "--csv"), "not allowed with argument"),
         (("pictures", "--device", "gpu:99"), "device: gpu:99"),
+        (("pictures", "--device", "tpu"), "--device: must be auto, cpu, gpu, or gpu:1 and the like, not 'tpu'"),
         ((), "PICTURE"),
     ],
 )
