@@ -97,7 +97,8 @@ def _read(path: Path, above: tuple[Path, ...]) -> dict[str, Any]:
         if isinstance(error, DoubledKeyError):
             raise UserError(f"{path}{line}: {error.problem}") from None
         raise UserError(f"{path}{line} is not valid YAML: {getattr(error, 'problem', None) or error}") from None
-    tree = {} if tree is None else tree
+    if tree is None:
+        raise UserError(f"{path} is empty; write keys into it, or {{}} where the defaults are all that is wanted")
     if not isinstance(tree, dict):
         raise UserError(f"{path} must hold keys and values, not a {type(tree).__name__}")
     bases = tree.pop("_base_", [])

@@ -91,6 +91,8 @@ def test_base_must_be_a_file_or_files(tmp_path: Path, base: Any) -> None:
         ("data:\n  name: synthetic\n  'name': folder", "c.yaml, line 3: 'name' stands there twice; leave one out"),
         ("pretrain: [{epochs: 1, epochs: 2}]", "c.yaml, line 1: 'epochs' stands there twice; leave one out"),
         ("[" * 3000, "c.yaml is not valid YAML: it is nested too deeply"),
+        ("", "c.yaml is empty; write keys into it, or {} where the defaults are all that is wanted"),
+        ("# seed: 1\n", "c.yaml is empty; write keys into it, or {} where the defaults are all that is wanted"),
         ("- 1", "c.yaml must hold keys and values, not a list"),
         ("word", "c.yaml must hold keys and values, not a str"),
     ],

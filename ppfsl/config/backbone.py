@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from ppfsl.config.fields import Count, Number, Positive, Strict, Switch, UserPath
+from ppfsl.config.fields import Number, Positive, Size, Strict, Switch, UserPath
 
 ANY_SIZE = ("resnet12", "resnet18", "mobilenet_v1")
 """Backbones that end in a mean over the whole map, so that their weights serve images of any size."""
@@ -25,11 +25,11 @@ class BackboneConfig(Strict):
     normalization: Literal["unit", "inverted", "signed", "imagenet"] = "imagenet"
     """Of pixels p in 0..255. unit: p / 255; inverted: 1 - p / 255, which makes dark ink 1 and white paper 0;
     signed: p / 127.5 - 1; imagenet: by ImageNet's mean and deviation."""
-    projection: Annotated[Count | Literal["none"], BeforeValidator(_dimension_or_none)] = 128
+    projection: Annotated[Size | Literal["none"], BeforeValidator(_dimension_or_none)] = 128
     """Dimension of the linear projection behind the backbone."""
     scale: Positive | None = None
     """mobilenet_v1 only: width multiplier, 1.0 by default."""
-    width: Count | None = None
+    width: Size | None = None
     """conv4: channels of each layer, 64 by default; koch: channels of the first layer, 64 by default."""
     pools: Annotated[int, Field(strict=True, ge=1, le=4)] | None = None
     """conv4 only: how many of its blocks halve the image, 4 by default; 2 in Relation Networks."""

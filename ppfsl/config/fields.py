@@ -7,6 +7,8 @@ from typing import Annotated
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
 Count = Annotated[int, Field(strict=True, ge=1)]
+Size = Annotated[int, Field(strict=True, ge=1, le=65536)]
+"""Of a layer; Paddle counts in 32 bits, and memory ends sooner."""
 Natural = Annotated[int, Field(strict=True, ge=0)]
 
 

@@ -4,7 +4,7 @@ from typing import Annotated, Literal, TypeGuard
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from ppfsl.config.fields import Count, Natural, NonNegative, Number, Positive, Strict, Switch, whole_number
+from ppfsl.config.fields import Count, Natural, NonNegative, Number, Positive, Size, Strict, Switch, whole_number
 
 
 class ClassesPerBatch(Strict):
@@ -92,7 +92,7 @@ class SiameseConfig(ClassesPerBatch):
 
     name: Literal["siamese"]
     merge: Literal["absolute_difference", "concatenation"] = "absolute_difference"
-    hidden: tuple[Count, ...] = ()
+    hidden: tuple[Size, ...] = ()
     """Outputs of the fully connected layers between the merged embeddings and the sigmoid; none in the paper."""
 
     @model_validator(mode="after")
@@ -132,9 +132,9 @@ class RelationConfig(Episodes):
     """A convolutional module scores how a query's feature map relates to a class's."""
 
     name: Literal["relation"]
-    width: Count = 64
+    width: Size = 64
     """Channels of the module's two convolutions."""
-    hidden: Count = 8
+    hidden: Size = 8
     """Outputs of its first fully connected layer."""
     shots: Literal["sum", "mean"] = "sum"
     """Of a class's maps; the sum in the paper, which trains a module for each number of shots."""
@@ -217,7 +217,7 @@ class LstmMetaLearnerConfig(InnerLoop):
     inner_steps: Count = 5
     inner_lr: Annotated[Positive, Field(lt=1)] = 0.1
     """Near which the step sizes start."""
-    hidden: Count = 20
+    hidden: Size = 20
     """Of the LSTM that reads gradients and losses."""
 
 
@@ -229,7 +229,7 @@ class LearnedOptimizerConfig(Episodes):
     """On a support set."""
     scale: Positive = 10.0
     """Of the head's logits."""
-    hidden: Count = 20
+    hidden: Size = 20
     """Of the LSTM's two layers."""
 
 
@@ -243,12 +243,12 @@ class MemoryAugmentedConfig(Strict):
     episodes_per_batch: Count = 16
     """Sequences whose mean loss makes one optimizer step."""
     task_augmentation: TaskAugmentation = TaskAugmentation()
-    hidden: Count = 200
+    hidden: Size = 200
     """Of the LSTM that controls the memory."""
-    slots: Count = 128
-    width: Count = 40
+    slots: Size = 128
+    width: Size = 40
     """Numbers in a slot."""
-    heads: Count = 4
+    heads: Size = 4
     """That read and write."""
     decay: Annotated[Number, Field(ge=0, lt=1)] = 0.95
     """Of a slot's usage from one image to the next."""

@@ -13,9 +13,8 @@ from tests.config.loading import STAGE, adaptation, load, mistake, objective, st
 # --- defaults
 
 
-def test_empty_file_is_the_default_configuration(tmp_path: Path) -> None:
-    for text in ("", "# nothing\n", "{}"):
-        assert load(tmp_path, text) == Config()
+def test_no_keys_are_the_default_configuration(tmp_path: Path) -> None:
+    assert load(tmp_path, "{}") == Config()
 
 
 def test_contract_keys_exist() -> None:
@@ -159,6 +158,16 @@ def test_misspelling_is_named_before_what_it_leaves_missing(tmp_path: Path) -> N
         ({"backbone": {"projection": "nine"}}, "backbone.projection: must be a whole number or none, not 'nine'"),
         ({"backbone": {"projection": 0}}, "backbone.projection: input should be greater than or equal to 1, not 0"),
         ({"backbone": {"name": "conv4", "width": "x"}}, "backbone.width: input should be a valid integer, not 'x'"),
+        (
+            {"backbone": {"projection": 10**12}},
+            "backbone.projection: input should be less than or equal to 65536, not 1000000000000",
+        ),
+        (
+            {"backbone": {"name": "conv4", "width": 10**12}},
+            "backbone.width: input should be less than or equal to 65536, not 1000000000000",
+        ),
+        (objective("siamese", hidden=[65537]), "objective.hidden.0: input should be less than or equal to 65536, not"),
+        (objective("memory_augmented", slots=65537), "objective.slots: input should be less than or equal to 65536"),
         ({"evaluation": {"shot": 0}}, "evaluation.shot.0: input should be greater than or equal to 1, not 0"),
         ({"evaluation": {"shot": []}}, "evaluation.shot must be a list with one entry or more, not []"),
         ({"evaluation": {"way": 1}}, "evaluation.way.0: input should be greater than or equal to 2, not 1"),
