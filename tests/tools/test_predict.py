@@ -220,14 +220,8 @@ def test_odd_names(place: Path, tmp_path: Path, form: str | None) -> None:
 
 @pytest.mark.parametrize("form", ["--json", "--csv", None])
 def test_reader_that_leaves_gets_no_traceback(place: Path, form: str | None) -> None:
-    command = [
-        sys.executable,
-        str(TOOLS / "predict.py"),
-        "--model",
-        "m.safetensors",
-        "pictures",
-        *([form] if form else []),
-    ]
+    arguments = ["--model", "m.safetensors", "pictures", *([form] if form else [])]
+    command = [sys.executable, str(TOOLS / "predict.py"), *arguments]
     tool = subprocess.Popen(command, cwd=place, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     assert tool.stdout is not None and tool.stderr is not None
     tool.stdout.close()
