@@ -11,6 +11,7 @@ from pydantic import BaseModel, ValidationError
 
 from ppfsl.config import Config
 from ppfsl.errors import UserError
+from ppfsl.files import kind_of
 
 _IN_YAML = {
     "tuple_type": "a list",
@@ -65,8 +66,12 @@ def run_folder(config: Config, name: str) -> Path:
 
 
 def threads_of(folder: Path) -> int | None:
-    """With how many threads the run in a folder was started; None where there is nothing to resume."""
-    if not (folder / "checkpoints" / "last.safetensors").is_file():
+    """With how many threads the run in a folder was started; None where there is nothing to resume.
+
+    Raises:
+        UserError: when the folder cannot be looked into.
+    """
+    if kind_of(folder / "checkpoints" / "last.safetensors") != "file":
         return None
     try:
         tree = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))

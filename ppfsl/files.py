@@ -4,15 +4,45 @@ import contextlib
 import json
 import os
 import re
+import stat
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import DTypeLike
 
 from ppfsl.errors import UserError
+
+
+def kind_of(path: Path) -> Literal["file", "folder", "other"] | None:
+    """What a path that somebody has named leads to; None: nothing.
+
+    `Path.is_file` and its like raise what the system says, or, in newer Pythons, say that nothing is there.
+
+    Raises:
+        UserError: when the system does not tell, since a folder may not be entered, a name is too long and the like.
+    """
+    try:
+        mode = path.stat().st_mode
+    except (FileNotFoundError, NotADirectoryError, ValueError):  # ValueError: no path has such a character
+        return None
+    except OSError as error:
+        raise UserError(f"{path} cannot be looked up: {error.strerror}; mend that, or name another path") from None
+    return "file" if stat.S_ISREG(mode) else "folder" if stat.S_ISDIR(mode) else "other"
+
+
+def check_readable(path: Path) -> None:
+    """Raise where a file may not be read, of which readers in other languages say that it is not there or damaged.
+
+    Raises:
+        UserError: saying why.
+    """
+    try:
+        path.open("rb").close()
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {error.strerror}; mend that, or name another file") from None
 
 
 @contextlib.contextmanager
@@ -58,7 +88,7 @@ def _temporary_beside(path: Path) -> Path:
 
 
 def _refuse_folder(path: Path) -> None:
-    if path.is_dir():
+    if kind_of(path) == "folder":
         raise UserError(f"cannot write {path}: it is a folder; remove it or choose another name")
 
 
@@ -109,7 +139,10 @@ def only_one(folder: Path) -> Iterator[None]:
     except ImportError:  # Windows
         yield
         return
-    handle = os.open(folder, os.O_RDONLY)
+    try:
+        handle = os.open(folder, os.O_RDONLY)
+    except OSError as error:
+        raise UserError(f"{folder} cannot be read: {error.strerror}; mend that, or choose another output_dir") from None
     try:
         with contextlib.suppress(OSError):  # file systems without locks
             try:

@@ -22,7 +22,7 @@ from ppfsl.data.support_set import save_support_set
 from ppfsl.data.table import ImageTable
 from ppfsl.distributed import ALONE, World, together
 from ppfsl.errors import UserError
-from ppfsl.files import make_folder, only_one, write_text
+from ppfsl.files import kind_of, make_folder, only_one, write_text
 from ppfsl.inference.cache import EmbeddingCache
 from ppfsl.inference.finish import finished, unfinished
 from ppfsl.interrupts import noted
@@ -116,7 +116,7 @@ def _run(config: Config, name: str, checkpoint: Path | None, world: World) -> Pa
 
 def _check_weights(config: Config, folder: Path) -> None:
     """Raise where training that has not begun lacks the weights that it starts from."""
-    if not (folder / "checkpoints" / "last.safetensors").exists():
+    if kind_of(folder / "checkpoints" / "last.safetensors") is None:
         check_pretrained(config.backbone.pretrained)
 
 
@@ -233,7 +233,7 @@ def trained_on(config: Config, table: ImageTable) -> dict[str, Any]:
     if config.data.split is not None and config.data.split.endswith(".json"):  # the user's own file, which may change
         facts["data.split.sha256"] = hashlib.sha256(Path(config.data.split).read_bytes()).hexdigest()
     weights = Path(config.backbone.pretrained)
-    if weights.is_file():  # a run that has begun needs it no longer, but must not take another one for it
+    if kind_of(weights) == "file":  # a run that has begun needs it no longer, but must not take another one for it
         facts["backbone.pretrained.sha256"] = hashlib.sha256(weights.read_bytes()).hexdigest()
     return facts
 

@@ -15,7 +15,7 @@ from ppfsl.data.support_set import SupportSet
 from ppfsl.data.table import ImageTable
 from ppfsl.distributed import ALONE, World
 from ppfsl.evaluation import Evaluation, evaluate
-from ppfsl.files import read_json, write_json
+from ppfsl.files import kind_of, read_json, write_json
 from ppfsl.inference.cache import NO_CACHE, EmbeddingCache
 from ppfsl.methods.base import Method
 from ppfsl.methods.build import build_method
@@ -219,7 +219,7 @@ def _old_results(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     Raises:
         UserError: when the file is damaged.
     """
-    if not path.exists():
+    if kind_of(path) is None:
         return {}, {}
 
     def parse(value: Any) -> tuple[dict[str, Any], dict[str, Any]]:

@@ -22,9 +22,10 @@ def main() -> None:
     config, name = read_config(arguments)
     from ppfsl import pipeline
     from ppfsl.config_file import run_folder
+    from ppfsl.files import kind_of
 
     folder = run_folder(config, name)
-    if config.output_dir is None or (folder / "checkpoints").is_dir():  # a run keeps its own results
+    if config.output_dir is None or kind_of(folder / "checkpoints") == "folder":  # a run keeps its own results
         config = config.model_copy(update={"output_dir": str(folder / f"eval_{arguments.checkpoint.stem}")})
     pipeline.run(config, name, arguments.checkpoint)
 

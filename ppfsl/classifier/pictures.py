@@ -13,6 +13,7 @@ import numpy as np
 from ppfsl.data.decode import read_square
 from ppfsl.data.folder import EXTENSIONS, folder_source
 from ppfsl.errors import UserError
+from ppfsl.files import kind_of
 from ppfsl.progress import say, warn
 from ppfsl.reporting.wording import printable
 
@@ -47,7 +48,7 @@ def find_support(path: Path) -> SupportPictures:
         UserError: when there are fewer than two classes, a class has no picture, a picture is listed twice or missing,
             or there is too much of it.
     """
-    if path.is_dir():
+    if kind_of(path) == "folder":
         source = folder_source(path)
         names = tuple(source.class_names.values())
         found = SupportPictures(names, tuple(path / file for file in source.files), source.labels - 1)
@@ -55,7 +56,7 @@ def find_support(path: Path) -> SupportPictures:
     elif path.suffix.lower() in (".json", ".csv"):
         found = _from_list(path)
     else:
-        what = "is neither a folder nor a .json or .csv list" if path.exists() else "does not exist"
+        what = "is neither a folder nor a .json or .csv list" if kind_of(path) else "does not exist"
         raise UserError(f"{path} {what}; give a folder that holds one folder of pictures per class")
     _check_size(path, len(found.class_names), len(found.files))
     return found
@@ -80,19 +81,17 @@ def find_pictures(paths: Sequence[Path]) -> list[Path]:
     files: list[Path] = []
     others: list[Path] = []
     for path in paths:
-        try:
-            if path.is_dir():
-                found, left_out = _pictures_below(path)
-                if not found:
-                    raise UserError(f"{path} holds no picture ({_KINDS}); name another folder")
-                files += found
-                others += left_out
-            elif path.exists():
-                files.append(path)
-            else:
-                raise UserError(f"{path} does not exist; name a picture or a folder of pictures")
-        except OSError as error:
-            raise UserError(f"{path} cannot be looked for: {error.strerror}; name another one") from None
+        kind = kind_of(path)
+        if kind == "folder":
+            found, left_out = _pictures_below(path)
+            if not found:
+                raise UserError(f"{path} holds no picture ({_KINDS}); name another folder")
+            files += found
+            others += left_out
+        elif kind is not None:
+            files.append(path)
+        else:
+            raise UserError(f"{path} does not exist; name a picture or a folder of pictures")
     _say_left_out(others, say)
     return files
 

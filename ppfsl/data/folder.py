@@ -12,6 +12,7 @@ import numpy as np
 from ppfsl.data.decode import open_image
 from ppfsl.data.source import Load, Source
 from ppfsl.errors import UserError
+from ppfsl.files import kind_of
 
 EXTENSIONS = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".gif", ".tif", ".tiff", ".ppm"})
 _WORDNET = re.compile(r"n[0-9]{8}-(.+)")
@@ -32,8 +33,8 @@ def folder_source(path: Path) -> Source:
         UserError: when `path` is no folder, has fewer than two class folders, one of them holds no image, or something
             in it cannot be read.
     """
-    if not path.is_dir():
-        what = "is not a folder" if path.exists() else "does not exist"
+    if (kind := kind_of(path)) != "folder":
+        what = "is not a folder" if kind else "does not exist"
         raise UserError(f"{path} {what}; give a folder that holds one folder of images per class")
     try:
         folders = _class_folders(path)

@@ -18,7 +18,7 @@ from safetensors.numpy import save
 from ppfsl.backbones.embedder import Architecture, Embedder
 from ppfsl.backbones.weights import embedder_with, load_strictly, read_weights
 from ppfsl.errors import UserError
-from ppfsl.files import replacing
+from ppfsl.files import kind_of, replacing
 from ppfsl.methods.layers import build_layer
 from ppfsl.version import __version__
 
@@ -70,7 +70,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
         UserError: when it is missing, damaged, or no checkpoint of ppfsl.
     """
     wrong = UserError(f"{path} is not a checkpoint of ppfsl; name one that a run wrote in its checkpoints/")
-    if path.suffix == ".pdparams" and path.is_file():  # a pickle, which can run code
+    if path.suffix == ".pdparams" and kind_of(path) == "file":  # a pickle, which can run code
         raise wrong
     arrays, metadata = read_weights(path)
     try:

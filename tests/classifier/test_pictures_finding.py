@@ -204,7 +204,7 @@ def test_what_is_no_picture_is_named(tmp_path: Path) -> None:
         find_pictures([tmp_path / "nowhere"])
     with pytest.raises(UserError, match=r"holds no picture \(\.bmp, .*\.webp\); name another folder"):
         find_pictures([tmp_path])
-    with pytest.raises(UserError, match=r"cannot be looked for: File name too long"):
+    with pytest.raises(UserError, match=r"cannot be looked up: File name too long; mend that, or name another path"):
         find_pictures([tmp_path / ("n" * 5000)])
 
 
