@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 import paddle
-from paddle import nn
 
 from ppfsl.backbones.embedder import Architecture, Embedder, build_embedder
 from ppfsl.backbones.weights import check_pretrained, load_pretrained, weights_of
@@ -18,15 +17,15 @@ from ppfsl.config_file import run_folder, to_yaml
 from ppfsl.data.class_split import part_images
 from ppfsl.data.datasets import check_split, open_split, open_table
 from ppfsl.data.roots import cache_root
-from ppfsl.data.support_set import save_support_set
+from ppfsl.data.support_set import SupportSet, save_support_set
 from ppfsl.data.table import ImageTable
 from ppfsl.distributed import ALONE, World, together
 from ppfsl.errors import UserError
 from ppfsl.files import kind_of, make_folder, only_one, write_text
+from ppfsl.given import finished_checkpoint, given_checkpoint, processes_of
 from ppfsl.inference.cache import EmbeddingCache
-from ppfsl.inference.finish import finished, unfinished
+from ppfsl.inference.finish import finished
 from ppfsl.interrupts import noted
-from ppfsl.methods.build import build_method
 from ppfsl.onednn import operators, problem
 from ppfsl.progress import detail, say, warn
 from ppfsl.questions import check_verification, episode_sampler, run_support_set
@@ -34,7 +33,7 @@ from ppfsl.reporting.show import show_run
 from ppfsl.results import write_results
 from ppfsl.runtime import choose_device, peak_memory
 from ppfsl.subject import Data, Subject, Trained
-from ppfsl.training.checkpoint import Checkpoint, embedder_of, load_checkpoint, method_layer, save_checkpoint
+from ppfsl.training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from ppfsl.training.job import Job, check_job
 from ppfsl.training.pretrain import pretrain
 from ppfsl.training.validation import Validation
@@ -67,8 +66,8 @@ def run(config: Config, name: str, checkpoint: Path | None = None) -> Path:
 
 def _run(config: Config, name: str, checkpoint: Path | None, world: World) -> Path:
     folder = run_folder(config, name)
-    found = None if checkpoint is None else _checkpoint_parts(checkpoint, config, world)
-    if found is None:
+    given = None if checkpoint is None else given_checkpoint(checkpoint, config, world)
+    if given is None:
         world.on_main(lambda: _check_weights(config, folder))  # decoding may take minutes
     data = world.in_turns(lambda: open_data(config))
     if world.size > 1:
@@ -77,41 +76,42 @@ def _run(config: Config, name: str, checkpoint: Path | None, world: World) -> Pa
     check_episodes(config, data)
     check_verification(config, data)
     support_set = world.on_main(lambda: run_support_set(config, data))
-    cache = embedding_cache(config)
-    if found is None:
-        embedder, layer = trained_embedder(config, data, folder, world)
-        trained = world.on_main(lambda: load_checkpoint(folder / "checkpoints" / "last.safetensors"))
-        found = Trained(
-            finished(embedder, config.embedding, data, cache, world),
-            layer,
-            config.backbone.pretrained,
-            tuple(stage.objective.name for stage in config.pretrain),
-            _processes(trained.facts),
-        )
-        if world.main:
-            _keep_finished(trained, found.embedder, folder / "checkpoints" / "best.safetensors")
-    else:
-        if found.layer is not None and config.embedding.active:
-            raise UserError(
-                f"the keys of embedding do not go with {checkpoint}, whose method learned from embeddings as they were "
-                "in training; leave them out"
-            )
-        found = replace(found, embedder=finished(found.embedder, config.embedding, data, cache, world))
-        for adaptation in config.adaptations:  # what the checkpoint lacks is said before anything is written
-            build_method(adaptation, found.embedder, config.seed, found.layer)
-        if world.main:
-            write_text(folder / "config.yaml", to_yaml(config))
-    if world.main:
-        save_support_set(support_set, folder / "support_set.json")
-    what = f"embedding {config.evaluation.part} images"
-    projected = cache.projected(found.embedder, data.table, data.rows, what, world)
-    subject = Subject(found, projected)
-    result = write_results(config, name, folder / "result.json", data, subject, support_set, world, cache)
-    if world.main:
-        show_run(folder, result, config, data, subject, support_set)
+    with contextlib.ExitStack() as held:  # until result and report are written, which two runs must not mix
+        if given is None:
+            job, embedder = prepared_training(config, data, folder, world)
+            held.enter_context(_at_work(folder, config, world))
+            trained = _trained(config, data, job, embedder)
+        else:
+            trained = finished_checkpoint(given, config, data, embedding_cache(config), world)
+            held.enter_context(_at_work(folder, config, world))
+        _evaluate(config, name, folder, data, trained, support_set, world)
     if (memory := peak_memory()) is not None:
         say(f"peak memory: {memory:.1f} GB")
     return folder
+
+
+def _trained(config: Config, data: Data, job: Job, embedder: Embedder) -> Trained:
+    """Train, then finish the embedder, which the run's best checkpoint holds thereafter."""
+    layer, world = pretrain(job, embedder), job.world
+    last = world.on_main(lambda: load_checkpoint(job.last))
+    embedder = finished(embedder, config.embedding, data, job.cache, world)
+    if world.main:
+        _keep_finished(last, embedder, job.best)
+    stages = tuple(stage.objective.name for stage in config.pretrain)
+    return Trained(embedder, layer, config.backbone.pretrained, stages, processes_of(last))
+
+
+def _evaluate(
+    config: Config, name: str, folder: Path, data: Data, trained: Trained, support_set: SupportSet, world: World
+) -> None:
+    """Write and show the results."""
+    if world.main:
+        save_support_set(support_set, folder / "support_set.json")
+    cache, what = embedding_cache(config), f"embedding {config.evaluation.part} images"
+    subject = Subject(trained, cache.projected(trained.embedder, data.table, data.rows, what, world))
+    result = write_results(config, name, folder / "result.json", data, subject, support_set, world, cache)
+    if world.main:
+        show_run(folder, result, config, data, subject, support_set)
 
 
 def _check_weights(config: Config, folder: Path) -> None:
@@ -163,14 +163,10 @@ def architecture_of(config: Config) -> Architecture:
     )
 
 
-def trained_embedder(
-    config: Config, data: Data, folder: Path, world: World = ALONE
-) -> tuple[Embedder, nn.Layer | None]:
-    """The embedder after the configuration's stages of training; resumed or loaded where that has been done.
+def prepared_training(config: Config, data: Data, folder: Path, world: World = ALONE) -> tuple[Job, Embedder]:
+    """What `pretrain` is to do, or has done, in a folder, and the embedder that it begins with.
 
-    With it comes what the last stage's method learned beside the embedder; None: nothing.
-
-    Writes config.yaml before training begins. A refused run changes nothing in the folder.
+    Nothing is written.
 
     Raises:
         UserError: when the folder holds another run, the weights cannot be had, or the classes are too small.
@@ -203,19 +199,20 @@ def trained_embedder(
     )
     if not check_job(job, embedder):
         world.in_turns(lambda: load_pretrained(embedder, config.backbone.pretrained))
-    with _at_work(folder, to_yaml(config)) if world.main else contextlib.nullcontext():
-        layer = pretrain(job, embedder)
-    return embedder, layer
+    return job, embedder
 
 
 @contextlib.contextmanager
-def _at_work(folder: Path, settings: str) -> Iterator[None]:
-    """Hold the run directory, cleared of what killed runs left, with the configuration in it."""
+def _at_work(folder: Path, config: Config, world: World) -> Iterator[None]:
+    """Let process 0 hold the run directory, cleared of what killed runs left, with the configuration in it."""
+    if not world.main:
+        yield
+        return
     make_folder(folder)
     with only_one(folder):
         for leftover in (folder / "checkpoints").glob(".*.tmp"):  # they may be large
             leftover.unlink()
-        write_text(folder / "config.yaml", settings)
+        write_text(folder / "config.yaml", to_yaml(config))
         yield
 
 
@@ -243,38 +240,6 @@ def common_facts(config: Config, table: ImageTable) -> dict[str, Any]:
     tree = config.model_dump(mode="json", exclude={"device", "threads", "output_dir", "data"})
     versions = {"ppfsl's version": __version__, "Paddle's version": paddle.__version__}
     return {**versions, **_flatten(tree), **trained_on(config, table)}
-
-
-def _processes(facts: Mapping[str, Any]) -> tuple[int, ...]:
-    """How many processes trained a checkpoint."""
-    return tuple(facts.get("progress", {}).get("processes", ()))
-
-
-def _checkpoint_parts(path: Path, config: Config, world: World) -> Trained:
-    """What a checkpoint holds; warns when it was trained on another split than it is to be evaluated on."""
-    checkpoint = world.on_main(lambda: load_checkpoint(path))
-    architecture = checkpoint.architecture
-    for key, value in (("image_size", architecture.image_size), ("channels", architecture.channels)):
-        if getattr(config.data, key) != value:
-            raise UserError(
-                f"{path} takes data.{key} = {value}, the configuration says {getattr(config.data, key)}; "
-                f"add -o data.{key}={value}"
-            )
-    embedder = unfinished(embedder_of(checkpoint, str(path)))
-    trained_on, progress = checkpoint.facts.get("trained_on", {}), checkpoint.facts.get("progress", {})
-    begun = progress.get("stage", 0) + (progress.get("epoch", 0) > 0)
-    stages = tuple(trained_on[f"pretrain.{index}.objective.name"] for index in range(begun))
-    wanted = config.data.model_dump(mode="json")
-    keys = ("name", "split") if wanted["split"] is not None else ("name", "split", "split_ratio", "split_seed")
-    differing = [key for key in keys if trained_on.get(f"data.{key}", wanted[key]) != wanted[key]]
-    if begun and differing:
-        warn(
-            f"{path} was trained with data.{differing[0]} = {trained_on[f'data.{differing[0]}']!r}, so it may "
-            f"have seen the {config.evaluation.part} classes of this evaluation"
-        )
-    layer = method_layer(checkpoint, str(path))
-    pretrained = trained_on.get("backbone.pretrained", "none")
-    return Trained(embedder, layer, pretrained, stages, _processes(checkpoint.facts))
 
 
 def _flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -18,7 +18,7 @@ from ppfsl.errors import UserError
 from ppfsl.files import only_one, write_text
 from ppfsl.training import pretrain
 from ppfsl.training.checkpoint import load_checkpoint, save_checkpoint
-from tests.pipeline.runs import STAGES, Tree, changed, configured, contents, result_of, timeless
+from tests.pipeline.runs import ADAPTATIONS, STAGES, Tree, changed, configured, contents, result_of, timeless
 
 
 @pytest.mark.parametrize(
@@ -160,6 +160,29 @@ def test_two_processes_do_not_write_in_one_folder(tiny_tree: Callable[[], Tree],
     assert str(caught.value).startswith(f"another process is at work in {tmp_path / 'run'}; wait")
     assert contents(tmp_path / "run") == before
     pipeline.run(config, "tiny")
+
+
+@pytest.mark.parametrize("tool", ["train", "eval"])
+def test_a_run_holds_its_folder_until_its_results_are_shown(
+    tool: str, run_again: Path, whole_tree: Tree, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    best = run_again / "checkpoints" / "best.safetensors"
+    folder, checkpoint = (run_again, None) if tool == "train" else (tmp_path / "evaluated", best)
+    said = []
+
+    def another_comes(where: Path, *_: object) -> None:
+        with pytest.raises(UserError) as caught, only_one(where):
+            pass
+        said.append(str(caught.value))
+
+    monkeypatch.setattr(pipeline, "show_run", another_comes)
+    pipeline.run(configured({**whole_tree, "adaptations": ADAPTATIONS[:1]}, folder), "tiny", checkpoint)
+    assert said == [f"another process is at work in {folder}; wait until it ends, or choose another output_dir"]
+    with only_one(folder):
+        before = contents(folder)
+        with pytest.raises(UserError, match="another process is at work"):
+            pipeline.run(configured(whole_tree, folder), "tiny", checkpoint)
+        assert contents(folder) == before
 
 
 def test_a_run_that_never_finished_an_epoch_binds_nobody(
