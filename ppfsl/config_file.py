@@ -65,6 +65,23 @@ def run_folder(config: Config, name: str) -> Path:
     return Path(config.output_dir) if config.output_dir is not None else Path("output") / name
 
 
+def evaluation_folder(config: Config, name: str, checkpoint: Path) -> Path:
+    """Where an evaluation of a checkpoint writes, so that a run keeps its own results.
+
+    That is `output_dir`. Where none is set, or where it is the folder of a run, it is `eval_<name of the file>` in the
+    folder of the checkpoint's run; a file that is in no run's `checkpoints/` goes by the run of the configuration.
+
+    Raises:
+        UserError: when `output_dir` cannot be looked up.
+    """
+    folder = run_folder(config, name)
+    if config.output_dir is not None and kind_of(folder / "checkpoints") != "folder":
+        return folder
+    place = checkpoint if checkpoint.parent.name == "checkpoints" else checkpoint.absolute()
+    run = place.parent.parent if place.parent.name == "checkpoints" else folder
+    return run / f"eval_{checkpoint.stem}"
+
+
 def threads_of(folder: Path) -> int | None:
     """With how many threads the run in a folder was started; None where there is nothing to resume.
 

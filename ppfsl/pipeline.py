@@ -22,7 +22,7 @@ from ppfsl.data.table import ImageTable
 from ppfsl.distributed import ALONE, World, together
 from ppfsl.errors import UserError
 from ppfsl.files import kind_of, make_folder, only_one, write_text
-from ppfsl.given import finished_checkpoint, given_checkpoint, processes_of
+from ppfsl.given import check_results, finished_checkpoint, given_checkpoint, processes_of
 from ppfsl.inference.cache import EmbeddingCache
 from ppfsl.inference.finish import finished
 from ppfsl.interrupts import noted
@@ -49,7 +49,8 @@ def run(config: Config, name: str, checkpoint: Path | None = None) -> Path:
     Args:
         config: what to do.
         name: of the configuration.
-        checkpoint: evaluate the embedder of this file, and train nothing.
+        checkpoint: evaluate the embedder of this file, or of this run's folder the best one, and train nothing. The
+            results go to `evaluation_folder`.
 
     Raises:
         UserError: for every mistake that the user can mend.
@@ -65,8 +66,10 @@ def run(config: Config, name: str, checkpoint: Path | None = None) -> Path:
 
 
 def _run(config: Config, name: str, checkpoint: Path | None, world: World) -> Path:
+    given = None
+    if checkpoint is not None:
+        config, given = given_checkpoint(checkpoint, config, name, world)
     folder = run_folder(config, name)
-    given = None if checkpoint is None else given_checkpoint(checkpoint, config, world)
     if given is None:
         world.on_main(lambda: _check_weights(config, folder))  # decoding may take minutes
     data = world.in_turns(lambda: open_data(config))
@@ -83,7 +86,7 @@ def _run(config: Config, name: str, checkpoint: Path | None, world: World) -> Pa
             trained = _trained(config, data, job, embedder)
         else:
             trained = finished_checkpoint(given, config, data, embedding_cache(config), world)
-            held.enter_context(_at_work(folder, config, world))
+            held.enter_context(_at_work(folder, config, world, given))
         _evaluate(config, name, folder, data, trained, support_set, world)
     if (memory := peak_memory()) is not None:
         say(f"peak memory: {memory:.1f} GB")
@@ -123,6 +126,9 @@ def _check_weights(config: Config, folder: Path) -> None:
 def _keep_finished(trained: Checkpoint, embedder: Embedder, best: Path) -> None:
     """Let a run's best checkpoint hold the embedder as evaluations see it; nothing is written where it does."""
     wanted = replace(trained, architecture=embedder.architecture, weights=weights_of(embedder))
+    if kind_of(best) is None:  # somebody has removed it since
+        save_checkpoint(wanted, best)
+        return
     kept = load_checkpoint(best)
     same = kept.architecture == wanted.architecture and kept.weights.keys() == wanted.weights.keys()
     if not same or any((kept.weights[name] != value).any() for name, value in wanted.weights.items()):
@@ -203,13 +209,15 @@ def prepared_training(config: Config, data: Data, folder: Path, world: World = A
 
 
 @contextlib.contextmanager
-def _at_work(folder: Path, config: Config, world: World) -> Iterator[None]:
+def _at_work(folder: Path, config: Config, world: World, given: Trained | None = None) -> Iterator[None]:
     """Let process 0 hold the run directory, cleared of what killed runs left, with the configuration in it."""
     if not world.main:
         yield
         return
     make_folder(folder)
     with only_one(folder):
+        if given is not None:  # once more, since another evaluation may have come and gone
+            check_results(folder, given)
         for leftover in (folder / "checkpoints").glob(".*.tmp"):  # they may be large
             leftover.unlink()
         write_text(folder / "config.yaml", to_yaml(config))

@@ -203,10 +203,11 @@ def _header(config: Config, name: str, data: Data, subject: Subject, world: Worl
         # A file is called by its name: its folder concerns one machine alone.
         "pretrained": None if trained.pretrained == "none" else Path(trained.pretrained).name,
         "git": git_revision(),
-        "seed": config.seed,
+        "seed": config.seed if trained.seed is None else trained.seed,
         "image_size": trained.embedder.architecture.image_size,
         "embedding": config.embedding.model_dump(mode="json"),
         "stages": list(trained.stages),
+        **({} if trained.checkpoint is None else {"checkpoint": trained.checkpoint}),
         "processes": {"training": list(trained.processes), "evaluation": world.size},
         "versions": {"paddle": paddle.__version__, "ppfsl": __version__, "numpy": np.__version__},
         "evaluations": [],

@@ -28,7 +28,7 @@ from ppfsl.onednn import operators
 from ppfsl.pipeline import architecture_of, embedding_cache, open_data
 from ppfsl.progress import progress_bar, warn
 from ppfsl.runtime import choose_device
-from ppfsl.training.checkpoint import embedder_of, load_checkpoint
+from ppfsl.training.checkpoint import checkpoint_file, embedder_of, load_checkpoint
 
 _BATCH = 64  # images
 
@@ -255,9 +255,7 @@ def from_checkpoint(path: Path, validation: bool = True) -> Source:
     Raises:
         UserError: when there is none.
     """
-    file = path / "checkpoints" / "best.safetensors" if kind_of(path) == "folder" else path
-    if file != path and kind_of(file) != "file":
-        raise UserError(f"{path} holds no trained embedder ({file} is missing); name the folder of a finished run")
+    file = checkpoint_file(path)
     checkpoint = load_checkpoint(file)
     embedder = embedder_of(checkpoint, str(file))
     settings = file.parent.parent / "config.yaml"

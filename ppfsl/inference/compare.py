@@ -15,7 +15,7 @@ from ppfsl.files import kind_of, read_json
 from ppfsl.inference.engine import embed
 from ppfsl.methods.similarity import Similarity
 from ppfsl.runtime import choose_device
-from ppfsl.training.checkpoint import embedder_of, load_checkpoint, method_layer
+from ppfsl.training.checkpoint import best_checkpoint, embedder_of, load_checkpoint, method_layer
 
 
 @dataclass(frozen=True)
@@ -52,10 +52,9 @@ def compare(run: Path, left: Path, right: Path, threshold: float | None = None) 
     """
     if threshold is not None and not math.isfinite(threshold):
         raise UserError(f"the threshold must be a finite number, not {threshold}")
-    path, settings = run / "checkpoints" / "best.safetensors", run / "config.yaml"
-    for file, what in ((path, "trained embedder"), (settings, "configuration")):
-        if kind_of(file) != "file":
-            raise UserError(f"{run} holds no {what} ({file} is missing); name the folder of a finished run")
+    path, settings = best_checkpoint(run), run / "config.yaml"
+    if kind_of(settings) != "file":
+        raise UserError(f"{run} holds no configuration ({settings} is missing); name the folder of a finished run")
     if threshold is None:
         threshold = _threshold(run)
     config = load_config(settings)

@@ -63,6 +63,30 @@ def save_checkpoint(checkpoint: Checkpoint, path: Path) -> None:
         temporary.write_bytes(content)  # whose OSError says when the disk is full; safetensors' own says it in words
 
 
+def best_checkpoint(run: Path) -> Path:
+    """The file of a run's folder that holds its best weights.
+
+    Raises:
+        UserError: when there is none.
+    """
+    file = run / "checkpoints" / "best.safetensors"
+    if kind_of(file) != "file":
+        raise UserError(
+            f"{run} holds no trained embedder ({file} is missing); name the folder of a finished run, or run its "
+            "configuration again, which makes what is missing"
+        )
+    return file
+
+
+def checkpoint_file(path: Path) -> Path:
+    """The file itself that somebody has named, or of a run's folder the one with its best weights.
+
+    Raises:
+        UserError: when a folder holds none.
+    """
+    return best_checkpoint(path) if kind_of(path) == "folder" else path
+
+
 def load_checkpoint(path: Path) -> Checkpoint:
     """Read a checkpoint file.
 
