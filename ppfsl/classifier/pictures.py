@@ -12,6 +12,7 @@ import numpy as np
 
 from ppfsl.data.decode import read_square
 from ppfsl.data.folder import EXTENSIONS, folder_source
+from ppfsl.data.names import check_names
 from ppfsl.errors import UserError
 from ppfsl.files import kind_of
 from ppfsl.progress import say, warn
@@ -42,11 +43,12 @@ def find_support(path: Path) -> SupportPictures:
 
     A folder holds a folder per class (`ppfsl.data.folder`); files of other kinds in it are left out with a word on
     stderr. A list is JSON, `{"class": ["file", ...], ...}`, or CSV
-    with the header `file,label`; its files are absolute or relative to the list's own folder.
+    with the header `file,label`, where spaces around values do not count; its files are absolute or relative to the
+    list's own folder.
 
     Raises:
-        UserError: when there are fewer than two classes, a class has no picture, a picture is listed twice or missing,
-            or there is too much of it.
+        UserError: when there are fewer than two classes, two have names that look alike, a class has no picture, a
+            picture is listed twice or missing, or there is too much of it.
     """
     if kind_of(path) == "folder":
         source = folder_source(path)
@@ -135,14 +137,23 @@ def _from_list(path: Path) -> SupportPictures:
     if len(places) < 2:
         raise UserError(f"{path} names {len(places)} class{'es' * (len(places) != 1)} and at least two are needed")
     _check_size(path, len(places), len(entries))
+    check_names(places, str(path))
     files = tuple(path.parent / file for _, file in entries)
-    for file, times in Counter(files).items():
-        if times > 1:
-            raise UserError(f"{path} lists {file} twice; each picture has one class")
-        if not _is_file(file):
-            raise UserError(f"{path} lists {file}, which is no file; correct the name or leave it out")
+    _check_files(path, files)
     labels = np.array([places[name] for name, _ in entries], dtype=np.int64)
     return SupportPictures(tuple(places), files, labels)
+
+
+def _check_files(path: Path, files: Sequence[Path]) -> None:
+    """Raise where a file of a list is none, or is listed twice, be it by another way to it."""
+    seen: dict[Path, Path] = {}
+    for file in files:
+        if not _is_file(file):
+            raise UserError(f"{path} lists {file}, which is no file; correct the name or leave it out")
+        other = seen.setdefault(file.resolve(), file)
+        if other is not file:
+            again = "" if other == file else f", the second time as {file}"
+            raise UserError(f"{path} lists {other} twice{again}; each picture has one class")
 
 
 def _is_file(file: Path) -> bool:
@@ -155,6 +166,8 @@ def _is_file(file: Path) -> bool:
 def _json_entries(path: Path) -> list[tuple[str, str]]:
     try:
         tree: Any = json.loads(path.read_text(encoding="utf-8-sig"), object_pairs_hook=_without_doubles)
+    except UnicodeDecodeError:
+        raise _not_utf8(path) from None
     except (OSError, ValueError, RecursionError) as error:
         raise UserError(f"{path} is not a readable list: {error}") from None
     if not isinstance(tree, dict) or not all(isinstance(files, list) for files in tree.values()):
@@ -171,6 +184,10 @@ def _json_entries(path: Path) -> list[tuple[str, str]]:
     return entries
 
 
+def _not_utf8(path: Path) -> UserError:
+    return UserError(f"{path} is not a readable list: it is not in UTF-8; save it as UTF-8")
+
+
 def _without_doubles(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     """Where JSON's own way would be to forget all but the last."""
     tree = dict(pairs)
@@ -184,14 +201,17 @@ def _csv_entries(path: Path) -> list[tuple[str, str]]:
     try:
         with path.open(encoding="utf-8-sig", newline="") as stream:
             reader = csv.DictReader(stream, strict=True, skipinitialspace=True)
-            if sorted(reader.fieldnames or ()) != ["file", "label"]:
+            reader.fieldnames = [name.strip() for name in reader.fieldnames or ()]
+            if sorted(reader.fieldnames) != ["file", "label"]:
                 raise UserError(f"{path} must have the columns file and label, and these alone, in its first line")
             rows = list(reader)
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
+    except UnicodeDecodeError:
+        raise _not_utf8(path) from None
+    except (OSError, csv.Error) as error:
         raise UserError(f"{path} is not a readable list: {error}") from None
     for number, row in enumerate(rows, start=2):
         if not all((row[key] or "").strip() for key in ("file", "label")):
             raise UserError(f"{path}, row {number}: file and label must both be given")
         if len(row) > 2:
             raise UserError(f"{path}, row {number} has more than two values; put quotes around a name with a comma")
-    return [(row["label"], row["file"]) for row in rows]
+    return [(row["label"].strip(), row["file"].strip()) for row in rows]

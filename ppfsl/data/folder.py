@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from ppfsl.data.decode import open_image
+from ppfsl.data.names import check_names
 from ppfsl.data.source import Load, Source
 from ppfsl.errors import UserError
 from ppfsl.files import kind_of
@@ -38,6 +39,7 @@ def folder_source(path: Path) -> Source:
         raise UserError(f"{path} {what}; give a folder that holds one folder of images per class")
     try:
         folders = _class_folders(path)
+        check_names(folders, str(path))
         files_of = [_images_below(path, folder) for folder in folders]
         files = tuple(file for found in files_of for file in found)
         state = _state(path, files)

@@ -135,7 +135,41 @@ def test_csv_lists_that_are_none_are_refused(flat: Path, text: str, words: str) 
 @pytest.mark.parametrize("name", ["list.csv", "list.json"])
 def test_lists_that_are_not_utf8_are_refused(flat: Path, name: str) -> None:
     (flat / name).write_bytes("file,label\na.png,玫瑰\n".encode("gb18030"))
-    refused(flat / name, "not a readable list", "utf-8")
+    with pytest.raises(UserError) as caught:
+        find_support(flat / name)
+    assert str(caught.value) == f"{flat / name} is not a readable list: it is not in UTF-8; save it as UTF-8"
+
+
+def test_spaces_around_the_values_of_a_csv_do_not_count(flat: Path) -> None:
+    (flat / "list.csv").write_text('file , label\na.png , tulip \nb.png,tulip\nc.png,"rose "\n')
+    found = find_support(flat / "list.csv")
+    assert found.class_names == ("tulip", "rose")
+    assert found.files == (flat / "a.png", flat / "b.png", flat / "c.png")
+
+
+@pytest.mark.parametrize("name", ["list.csv", "list.json"])
+def test_a_picture_has_one_class_however_its_path_is_spelt(flat: Path, name: str) -> None:
+    again = f"../{flat.name}/a.png"
+    texts = {"list.csv": f"file,label\na.png,x\n{again},y\n", "list.json": json.dumps({"x": ["a.png"], "y": [again]})}
+    (flat / name).write_text(texts[name])
+    with pytest.raises(UserError) as caught:
+        find_support(flat / name)
+    assert str(caught.value) == (
+        f"{flat / name} lists {flat / 'a.png'} twice, the second time as {flat / again}; each picture has one class"
+    )
+
+
+@pytest.mark.parametrize("name", ["list.csv", "list.json", "tree"])
+def test_classes_that_look_alike_are_refused(flat: Path, name: str) -> None:
+    composed, decomposed = "L\N{LATIN SMALL LETTER O WITH DIAERESIS}we", "Lo\N{COMBINING DIAERESIS}we"
+    (flat / "list.csv").write_text(f"file,label\na.png,{decomposed}\nb.png,{composed}\n", encoding="utf-8")
+    (flat / "list.json").write_text(json.dumps({decomposed: ["a.png"], composed: ["b.png"]}), encoding="utf-8")
+    touch(flat / "tree", f"{composed}/a.png", f"{decomposed}/b.png")
+    with pytest.raises(UserError) as caught:
+        find_support(flat / name)
+    assert str(caught.value) == (
+        f"{flat / name}: the class names 'Lo\\u0308we' and 'L\\xf6we' look alike; spell them in one way, or rename one"
+    )
 
 
 def test_what_is_no_support_set_is_named(flat: Path) -> None:
