@@ -2,6 +2,7 @@
 
 import csv
 import json
+import stat
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ import numpy as np
 from ppfsl.data.decode import read_square
 from ppfsl.data.folder import EXTENSIONS, folder_source
 from ppfsl.data.names import check_names
+from ppfsl.data.walk import files_below
 from ppfsl.errors import UserError
 from ppfsl.files import kind_of
 from ppfsl.progress import say, warn
@@ -21,6 +23,14 @@ from ppfsl.reporting.wording import printable
 _KINDS = ", ".join(sorted(EXTENSIONS))
 MOST_CLASSES, MOST_PICTURES = 1000, 5000
 """Of a support set, all of whose pictures are held in memory: a gigabyte at 256 px."""
+
+
+@dataclass(frozen=True)
+class Unreadable:
+    """A picture that could not be asked about, and why."""
+
+    name: str
+    reason: str
 
 
 @dataclass(frozen=True)
@@ -72,15 +82,16 @@ def _check_size(path: Path, classes: int, pictures: int) -> None:
         )
 
 
-def find_pictures(paths: Sequence[Path]) -> list[Path]:
-    """Picture files, and all of them below folders, sorted within each.
+def find_pictures(paths: Sequence[Path]) -> list[Path | Unreadable]:
+    """Picture files, and all of them below folders, sorted within each, with the folders that cannot be read.
 
-    Of a folder, hidden files are left out without a word, those of other kinds with one on stderr.
+    Of a folder, hidden files are left out without a word, those of other kinds with one on stderr. Links are followed
+    as in data sets (`files_below`).
 
     Raises:
         UserError: when a path does not exist, or a folder holds no picture.
     """
-    files: list[Path] = []
+    files: list[Path | Unreadable] = []
     others: list[Path] = []
     for path in paths:
         kind = kind_of(path)
@@ -104,16 +115,26 @@ def _say_left_out(others: Sequence[Path], tell: Callable[[str], None]) -> None:
         tell(f"left out, since they are no pictures ({_KINDS}): {printable(others[0])}{more}")
 
 
-def _pictures_below(path: Path) -> tuple[list[Path], list[Path]]:
+def _pictures_below(path: Path) -> tuple[list[Path | Unreadable], list[Path]]:
     """The pictures below a folder, and the other files."""
-    pictures: list[Path] = []
+    pictures: list[tuple[Path, Path | Unreadable]] = []
     others: list[Path] = []
-    for file in sorted(path.rglob("*")):
-        if any(part.startswith(".") for part in file.relative_to(path).parts):
-            continue
-        if file.is_file() or (file.is_symlink() and not file.exists()):  # a broken link is a picture lost
-            (pictures if file.suffix.lower() in EXTENSIONS else others).append(file)
-    return pictures, others
+
+    def failed(error: OSError) -> None:
+        place = Path(error.filename)
+        pictures.append((place, Unreadable(str(place), f"the folder cannot be read: {error.strerror}")))
+
+    for file in files_below(path, path, failed):
+        try:
+            if not stat.S_ISREG(file.stat().st_mode):  # a pipe, a device
+                continue
+        except OSError:  # a picture lost, such as a broken link, which says so when it is read
+            pass
+        if file.suffix.lower() in EXTENSIONS:
+            pictures.append((file, file))
+        else:
+            others.append(file)
+    return [found for _, found in sorted(pictures, key=lambda pair: pair[0])], sorted(others)
 
 
 def read_support(support: SupportPictures, size: int, channels: int) -> np.ndarray:

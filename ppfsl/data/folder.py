@@ -1,8 +1,8 @@
 """Any tree with one folder per class: its folders' names are the classes."""
 
 import hashlib
-import os
 import re
+import stat
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -12,6 +12,7 @@ import numpy as np
 from ppfsl.data.decode import open_image
 from ppfsl.data.names import check_names
 from ppfsl.data.source import Load, Source
+from ppfsl.data.walk import files_below
 from ppfsl.errors import UserError
 from ppfsl.files import kind_of
 
@@ -24,7 +25,7 @@ def folder_source(path: Path) -> Source:
 
     Images may lie in the class folder or in folders below it; hidden files and folders, and files whose extension is
     not in `EXTENSIONS`, are left out. Links to files and links that are class folders are followed, links to folders
-    further down are not, so that no loop of links can be entered.
+    further down where they lead to what is not in the tree anyhow (`files_below`).
 
     Labels are 1..K in the order of the folders' names. A class bears its folder's name; where that starts with a
     WordNet id, as in Stanford Dogs, the id and the underscores go (`n02085782-Japanese_spaniel` is
@@ -77,15 +78,10 @@ def _class_names(folders: list[str]) -> list[str]:
 def _images_below(path: Path, folder: str) -> list[str]:
     """Posix paths of a class's images, relative to `path`, sorted."""
     found = []
-    for place, inside, names in os.walk(path / folder, onerror=_raise):
-        inside[:] = [name for name in inside if not name.startswith(".")]
-        for name in names:
-            file = Path(place, name)
-            if file.suffix.lower() not in EXTENSIONS or name.startswith("."):
-                continue
-            # A broken link is an image lost, which `stat` reports; a pipe or a device is none.
-            if file.is_file() or (file.is_symlink() and file.stat()):
-                found.append(_relative(file, path))
+    for file in files_below(path / folder, path, _raise):
+        # A broken link is an image lost, which `stat` reports; a pipe or a device is none.
+        if file.suffix.lower() in EXTENSIONS and stat.S_ISREG(file.stat().st_mode):
+            found.append(_relative(file, path))
     if not found:
         raise UserError(f"the class folder {path / folder} holds no image; put images there or remove it")
     return sorted(found)

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from ppfsl.classifier import pictures
-from ppfsl.classifier.pictures import find_pictures, find_support, read_square, read_support
+from ppfsl.classifier.pictures import Unreadable, find_pictures, find_support, read_square, read_support
 from ppfsl.errors import UserError
 
 
@@ -215,9 +215,7 @@ def test_pictures_and_folders_in_the_order_given(tmp_path: Path) -> None:
     touch(tmp_path, "f/b.png", "f/a.PNG", "f/sub/花.webp", "f/.hidden.png", "f/.cache/x.png", "z.png")
     (tmp_path / "odd name").write_bytes(b"")
     found = find_pictures([tmp_path / "z.png", tmp_path / "f", tmp_path / "odd name"])
-    assert [str(file.relative_to(tmp_path)) for file in found] == [
-        "z.png", "f/a.PNG", "f/b.png", "f/sub/花.webp", "odd name"
-    ]  # fmt: skip
+    assert found == [tmp_path / name for name in ("z.png", "f/a.PNG", "f/b.png", "f/sub/花.webp", "odd name")]
 
 
 def test_other_files_of_a_folder_are_left_out_and_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -242,6 +240,27 @@ def test_what_is_no_picture_is_named(tmp_path: Path) -> None:
         find_pictures([tmp_path / ("n" * 5000)])
 
 
+def test_linked_folders_are_looked_into(tmp_path: Path) -> None:
+    touch(tmp_path, "elsewhere/b.png", "f/a.png")
+    (tmp_path / "f" / "link").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "f" / "loop").symlink_to(tmp_path / "f")
+    assert find_pictures([tmp_path / "f"]) == [tmp_path / "f/a.png", tmp_path / "f/link/b.png"]
+
+
+def test_folders_that_cannot_be_read_are_named_in_their_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    touch(tmp_path, "a.png", "closed/b.png", "z.png")
+    scandir = os.scandir
+
+    def refuse(path: Path) -> object:  # root may read everything, so the refusal is played
+        if path.name == "closed":
+            raise PermissionError(13, "Permission denied", str(path))
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    closed = Unreadable(str(tmp_path / "closed"), "the folder cannot be read: Permission denied")
+    assert find_pictures([tmp_path]) == [tmp_path / "a.png", closed, tmp_path / "z.png"]
+
+
 def test_lost_pictures_are_not_passed_over(tmp_path: Path) -> None:
     touch(tmp_path, "a.png")
     (tmp_path / "b.png").symlink_to(tmp_path / "gone.png")
@@ -249,5 +268,6 @@ def test_lost_pictures_are_not_passed_over(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe.png")
     found = find_pictures([tmp_path])
     assert found == [tmp_path / "a.png", tmp_path / "b.png"]
+    assert isinstance(found[1], Path)
     with pytest.raises(ValueError, match="No such file or directory"):
         read_square(found[1], 8, 3)
