@@ -19,6 +19,9 @@ _IN_YAML = {
     "model_type": "a group of keys",
     "model_attributes_type": "a group of keys",
 }
+_READ_BESIDE_CHECKPOINT = {
+    "data.cache_dir", "data.embedding_cache", "adaptations", "device", "embedding", "onednn", "seed", "threads",
+}  # fmt: skip
 
 
 def load_config(path: Path, overrides: Sequence[str] = ()) -> Config:
@@ -35,6 +38,29 @@ def load_config(path: Path, overrides: Sequence[str] = ()) -> Config:
     for override in overrides:
         tree = _override(tree, override)
     return parse_config(tree, str(path))
+
+
+def refuse_unread(overrides: Sequence[str]) -> None:
+    """Raise where an override of a classifier that is built from a checkpoint sets a key that nothing reads then.
+
+    Args:
+        overrides: as `load_config` has taken them.
+
+    Raises:
+        UserError: naming the first one.
+    """
+    for override in overrides:
+        key, _, text = override.partition("=")
+        for leaf in _leaves(key, yaml.safe_load(text)):
+            if not any(leaf == known or leaf.startswith(f"{known}.") for known in _READ_BESIDE_CHECKPOINT):
+                raise UserError(f"-o {override}: nothing reads {leaf} where --checkpoint is given; leave it out")
+
+
+def _leaves(key: str, value: Any) -> list[str]:
+    """The dotted keys below a key, or itself."""
+    if not isinstance(value, dict) or not value:
+        return [key]
+    return [leaf for name, below in value.items() for leaf in _leaves(f"{key}.{name}", below)]
 
 
 def parse_config(tree: Mapping[str, Any], origin: str) -> Config:

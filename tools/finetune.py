@@ -32,7 +32,10 @@ def main() -> None:
     from ppfsl.classifier.build import build_classifier
     from ppfsl.classifier.model import save_classifier
     from ppfsl.classifier.show import print_summary
+    from ppfsl.config_file import refuse_unread
 
+    if arguments.checkpoint is not None:
+        refuse_unread(arguments.override)
     built = build_classifier(config, arguments.support, arguments.checkpoint)
     save_classifier(built.classifier, arguments.model)
     print_summary(built, arguments.model)
