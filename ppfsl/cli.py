@@ -111,11 +111,11 @@ def read_config(arguments: argparse.Namespace) -> "tuple[Config, str]":
     from ppfsl.threads import choose_threads
 
     try:
-        config = load_config(arguments.config, arguments.override)
+        config, name = load_config(arguments.config, arguments.override), config_name(arguments.config)
+        before = threads_of(run_folder(config, name))
     except UserError as error:
         _raise_once(error)
-    name = config_name(arguments.config)
-    threads = choose_threads(config.threads, threads_of(run_folder(config, name)))
+    threads = choose_threads(config.threads, before)
     detail(f"configuration: {arguments.config}{''.join(f' {value}' for value in arguments.override)}")
     detail(f"output folder: {run_folder(config, name)}; threads: {threads} (asked for: {config.threads})")
     prepare(threads)

@@ -11,6 +11,7 @@ from pydantic import BaseModel, ValidationError
 
 from ppfsl.config import Config
 from ppfsl.errors import UserError
+from ppfsl.files import kind_of
 from ppfsl.notation import DoubledKeyError, parse_yaml
 
 _IN_YAML = {
@@ -18,6 +19,9 @@ _IN_YAML = {
     "model_type": "a group of keys",
     "model_attributes_type": "a group of keys",
 }
+_READ_BESIDE_CHECKPOINT = {
+    "data.cache_dir", "data.embedding_cache", "adaptations", "device", "embedding", "onednn", "seed", "threads",
+}  # fmt: skip
 
 
 def load_config(path: Path, overrides: Sequence[str] = ()) -> Config:
@@ -34,6 +38,29 @@ def load_config(path: Path, overrides: Sequence[str] = ()) -> Config:
     for override in overrides:
         tree = _override(tree, override)
     return parse_config(tree, str(path))
+
+
+def refuse_unread(overrides: Sequence[str]) -> None:
+    """Raise where an override of a classifier that is built from a checkpoint sets a key that nothing reads then.
+
+    Args:
+        overrides: as `load_config` has taken them.
+
+    Raises:
+        UserError: naming the first one.
+    """
+    for override in overrides:
+        key, _, text = override.partition("=")
+        for leaf in _leaves(key, yaml.safe_load(text)):
+            if not any(leaf == known or leaf.startswith(f"{known}.") for known in _READ_BESIDE_CHECKPOINT):
+                raise UserError(f"-o {override}: nothing reads {leaf} where --checkpoint is given; leave it out")
+
+
+def _leaves(key: str, value: Any) -> list[str]:
+    """The dotted keys below a key, or itself."""
+    if not isinstance(value, dict) or not value:
+        return [key]
+    return [leaf for name, below in value.items() for leaf in _leaves(f"{key}.{name}", below)]
 
 
 def parse_config(tree: Mapping[str, Any], origin: str) -> Config:
@@ -64,9 +91,30 @@ def run_folder(config: Config, name: str) -> Path:
     return Path(config.output_dir) if config.output_dir is not None else Path("output") / name
 
 
+def evaluation_folder(config: Config, name: str, checkpoint: Path) -> Path:
+    """Where an evaluation of a checkpoint writes, so that a run keeps its own results.
+
+    That is `output_dir`. Where none is set, or where it is the folder of a run, it is `eval_<name of the file>` in the
+    folder of the checkpoint's run; a file that is in no run's `checkpoints/` goes by the run of the configuration.
+
+    Raises:
+        UserError: when `output_dir` cannot be looked up.
+    """
+    folder = run_folder(config, name)
+    if config.output_dir is not None and kind_of(folder / "checkpoints") != "folder":
+        return folder
+    place = checkpoint if checkpoint.parent.name == "checkpoints" else checkpoint.absolute()
+    run = place.parent.parent if place.parent.name == "checkpoints" else folder
+    return run / f"eval_{checkpoint.stem}"
+
+
 def threads_of(folder: Path) -> int | None:
-    """With how many threads the run in a folder was started; None where there is nothing to resume."""
-    if not (folder / "checkpoints" / "last.safetensors").is_file():
+    """With how many threads the run in a folder was started; None where there is nothing to resume.
+
+    Raises:
+        UserError: when the folder cannot be looked into.
+    """
+    if kind_of(folder / "checkpoints" / "last.safetensors") != "file":
         return None
     try:
         tree = parse_yaml((folder / "config.yaml").read_text(encoding="utf-8"))

@@ -8,7 +8,7 @@ import stat
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import DTypeLike
@@ -17,6 +17,35 @@ from ppfsl.errors import UserError
 from ppfsl.notation import parse_json
 
 _PREFIX, _SUFFIX = ".ppfsl-", ".tmp"  # of temporary files
+
+
+def kind_of(path: Path) -> Literal["file", "folder", "other"] | None:
+    """What a path that somebody has named leads to; None: nothing.
+
+    `Path.is_file` and its like raise what the system says, or, in newer Pythons, say that nothing is there.
+
+    Raises:
+        UserError: when the system does not tell, since a folder may not be entered, a name is too long and the like.
+    """
+    try:
+        mode = path.stat().st_mode
+    except (FileNotFoundError, NotADirectoryError, ValueError):  # ValueError: no path has such a character
+        return None
+    except OSError as error:
+        raise UserError(f"{path} cannot be looked up: {error.strerror}; mend that, or name another path") from None
+    return "file" if stat.S_ISREG(mode) else "folder" if stat.S_ISDIR(mode) else "other"
+
+
+def check_readable(path: Path) -> None:
+    """Raise where a file may not be read, of which readers in other languages say that it is not there or damaged.
+
+    Raises:
+        UserError: saying why.
+    """
+    try:
+        path.open("rb").close()
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {error.strerror}; mend that, or name another file") from None
 
 
 @contextlib.contextmanager
@@ -159,7 +188,10 @@ def only_one(folder: Path) -> Iterator[None]:
     except ImportError:  # Windows
         yield
         return
-    handle = os.open(folder, os.O_RDONLY)
+    try:
+        handle = os.open(folder, os.O_RDONLY)
+    except OSError as error:
+        raise UserError(f"{folder} cannot be read: {error.strerror}; mend that, or choose another output_dir") from None
     try:
         with contextlib.suppress(OSError):  # file systems without locks
             try:

@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 import paddle
-from paddle import nn
 
 from ppfsl.backbones.embedder import Architecture, Embedder, build_embedder
 from ppfsl.backbones.weights import check_pretrained, load_pretrained, weights_of
@@ -18,15 +17,15 @@ from ppfsl.config_file import run_folder, to_yaml
 from ppfsl.data.class_split import part_images
 from ppfsl.data.datasets import check_split, open_split, open_table
 from ppfsl.data.roots import cache_root
-from ppfsl.data.support_set import save_support_set
+from ppfsl.data.support_set import SupportSet, save_support_set
 from ppfsl.data.table import ImageTable
 from ppfsl.distributed import ALONE, World, together
 from ppfsl.errors import UserError
-from ppfsl.files import make_folder, only_one, sweep, write_text
+from ppfsl.files import kind_of, make_folder, only_one, sweep, write_text
+from ppfsl.given import check_results, finished_checkpoint, given_checkpoint, processes_of
 from ppfsl.inference.cache import EmbeddingCache
-from ppfsl.inference.finish import check_finish, finished, unfinished
+from ppfsl.inference.finish import check_finish, finished
 from ppfsl.interrupts import noted
-from ppfsl.methods.build import build_method
 from ppfsl.onednn import operators, problem
 from ppfsl.progress import detail, say, warn
 from ppfsl.questions import check_verification, episode_sampler, run_support_set
@@ -34,7 +33,7 @@ from ppfsl.reporting.show import show_run
 from ppfsl.results import write_results
 from ppfsl.runtime import choose_device, peak_memory
 from ppfsl.subject import Data, Subject, Trained
-from ppfsl.training.checkpoint import Checkpoint, embedder_of, load_checkpoint, method_layer, save_checkpoint
+from ppfsl.training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from ppfsl.training.job import Job, check_job
 from ppfsl.training.pretrain import pretrain
 from ppfsl.training.validation import Validation
@@ -50,7 +49,8 @@ def run(config: Config, name: str, checkpoint: Path | None = None) -> Path:
     Args:
         config: what to do.
         name: of the configuration.
-        checkpoint: evaluate the embedder of this file, and train nothing.
+        checkpoint: evaluate the embedder of this file, or of this run's folder the best one, and train nothing. The
+            results go to `evaluation_folder`.
 
     Raises:
         UserError: for every mistake that the user can mend.
@@ -61,15 +61,16 @@ def run(config: Config, name: str, checkpoint: Path | None = None) -> Path:
             raise UserError(f"amp: {config.amp} needs a GPU, and this run is on the {device}; set it to none")
         if config.onednn and config.pretrain and device == "cpu" and (reason := problem()):
             warn(f"training goes without oneDNN, more slowly: {reason}")
-        with operators(config.onednn), contextlib.ExitStack() as held:
-            return _run(config, name, checkpoint, world, held)
+        with operators(config.onednn):
+            return _run(config, name, checkpoint, world)
 
 
-def _run(config: Config, name: str, checkpoint: Path | None, world: World, held: contextlib.ExitStack) -> Path:
-    """The same; `held` keeps the run directory until the end."""
+def _run(config: Config, name: str, checkpoint: Path | None, world: World) -> Path:
+    given = None
+    if checkpoint is not None:
+        config, given = given_checkpoint(checkpoint, config, name, world)
     folder = run_folder(config, name)
-    found = None if checkpoint is None else _checkpoint_parts(checkpoint, config, world)
-    if found is None:
+    if given is None:
         world.on_main(lambda: _check_weights(config, folder))  # decoding may take minutes
     data = world.in_turns(lambda: open_data(config))
     if world.size > 1:
@@ -79,52 +80,56 @@ def _run(config: Config, name: str, checkpoint: Path | None, world: World, held:
     check_verification(config, data)
     check_finish(config.embedding, data)
     support_set = world.on_main(lambda: run_support_set(config, data))
-    cache = embedding_cache(config)
-    if found is None:
-        embedder, layer = trained_embedder(config, data, folder, world, held)
-        trained = world.on_main(lambda: load_checkpoint(folder / "checkpoints" / "last.safetensors"))
-        found = Trained(
-            finished(embedder, config.embedding, data, cache, world),
-            layer,
-            config.backbone.pretrained,
-            tuple(stage.objective.name for stage in config.pretrain),
-            _processes(trained.facts),
-        )
-        if world.main:
-            _keep_finished(trained, found.embedder, folder / "checkpoints" / "best.safetensors")
-    else:
-        if found.layer is not None and config.embedding.active:
-            raise UserError(
-                f"the keys of embedding do not go with {checkpoint}, whose method learned from embeddings as they were "
-                "in training; leave them out"
-            )
-        found = replace(found, embedder=finished(found.embedder, config.embedding, data, cache, world))
-        for adaptation in config.adaptations:  # what the checkpoint lacks is said before anything is written
-            build_method(adaptation, found.embedder, config.seed, found.layer)
-        if world.main:
-            held.enter_context(_at_work(folder, to_yaml(config)))
-    if world.main:
-        save_support_set(support_set, folder / "support_set.json")
-    what = f"embedding {config.evaluation.part} images"
-    projected = cache.projected(found.embedder, data.table, data.rows, what, world)
-    subject = Subject(found, projected)
-    result = write_results(config, name, folder / "result.json", data, subject, support_set, world, cache)
-    if world.main:
-        show_run(folder, result, config, data, subject, support_set)
+    with contextlib.ExitStack() as held:  # until result and report are written, which two runs must not mix
+        if given is None:
+            job, embedder = prepared_training(config, data, folder, world)
+            held.enter_context(_at_work(folder, config, world))
+            trained = _trained(config, data, job, embedder)
+        else:
+            trained = finished_checkpoint(given, config, data, embedding_cache(config), world)
+            held.enter_context(_at_work(folder, config, world, given))
+        _evaluate(config, name, folder, data, trained, support_set, world)
     if (memory := peak_memory()) is not None:
         say(f"peak memory: {memory:.1f} GB")
     return folder
 
 
+def _trained(config: Config, data: Data, job: Job, embedder: Embedder) -> Trained:
+    """Train, then finish the embedder, which the run's best checkpoint holds thereafter."""
+    layer, world = pretrain(job, embedder), job.world
+    last = world.on_main(lambda: load_checkpoint(job.last))
+    embedder = finished(embedder, config.embedding, data, job.cache, world)
+    if world.main:
+        _keep_finished(last, embedder, job.best)
+    stages = tuple(stage.objective.name for stage in config.pretrain)
+    return Trained(embedder, layer, config.backbone.pretrained, stages, processes_of(last))
+
+
+def _evaluate(
+    config: Config, name: str, folder: Path, data: Data, trained: Trained, support_set: SupportSet, world: World
+) -> None:
+    """Write and show the results."""
+    if world.main:
+        save_support_set(support_set, folder / "support_set.json")
+    cache, what = embedding_cache(config), f"embedding {config.evaluation.part} images"
+    subject = Subject(trained, cache.projected(trained.embedder, data.table, data.rows, what, world))
+    result = write_results(config, name, folder / "result.json", data, subject, support_set, world, cache)
+    if world.main:
+        show_run(folder, result, config, data, subject, support_set)
+
+
 def _check_weights(config: Config, folder: Path) -> None:
     """Raise where training that has not begun lacks the weights that it starts from."""
-    if not (folder / "checkpoints" / "last.safetensors").exists():
+    if kind_of(folder / "checkpoints" / "last.safetensors") is None:
         check_pretrained(config.backbone.pretrained)
 
 
 def _keep_finished(trained: Checkpoint, embedder: Embedder, best: Path) -> None:
     """Let a run's best checkpoint hold the embedder as evaluations see it; nothing is written where it does."""
     wanted = replace(trained, architecture=embedder.architecture, weights=weights_of(embedder))
+    if kind_of(best) is None:  # somebody has removed it since
+        save_checkpoint(wanted, best)
+        return
     kept = load_checkpoint(best)
     same = kept.architecture == wanted.architecture and kept.weights.keys() == wanted.weights.keys()
     if not same or any((kept.weights[name] != value).any() for name, value in wanted.weights.items()):
@@ -165,15 +170,10 @@ def architecture_of(config: Config) -> Architecture:
     )
 
 
-def trained_embedder(
-    config: Config, data: Data, folder: Path, world: World = ALONE, held: contextlib.ExitStack | None = None
-) -> tuple[Embedder, nn.Layer | None]:
-    """The embedder after the configuration's stages of training; resumed or loaded where that has been done.
+def prepared_training(config: Config, data: Data, folder: Path, world: World = ALONE) -> tuple[Job, Embedder]:
+    """What `pretrain` is to do, or has done, in a folder, and the embedder that it begins with.
 
-    With it comes what the last stage's method learned beside the embedder; None: nothing.
-
-    Writes config.yaml before training begins. A refused run changes nothing in the folder. The folder is this process's
-    until `held` is closed, or while it trains.
+    Nothing is written.
 
     Raises:
         UserError: when the folder holds another run, the weights cannot be had, or the classes are too small.
@@ -206,21 +206,22 @@ def trained_embedder(
     )
     if not check_job(job, embedder):
         world.in_turns(lambda: load_pretrained(embedder, config.backbone.pretrained))
-    with contextlib.ExitStack() as training:
-        if world.main:
-            (held or training).enter_context(_at_work(folder, to_yaml(config)))
-        layer = pretrain(job, embedder)
-    return embedder, layer
+    return job, embedder
 
 
 @contextlib.contextmanager
-def _at_work(folder: Path, settings: str) -> Iterator[None]:
-    """Hold the run directory, cleared of what killed runs left, with the configuration in it."""
+def _at_work(folder: Path, config: Config, world: World, given: Trained | None = None) -> Iterator[None]:
+    """Let process 0 hold the run directory, cleared of what killed runs left, with the configuration in it."""
+    if not world.main:
+        yield
+        return
     make_folder(folder)
     with only_one(folder):
+        if given is not None:  # once more, since another evaluation may have come and gone
+            check_results(folder, given)
         for place in (folder, folder / "checkpoints", folder / "pictures"):
             sweep(place)
-        write_text(folder / "config.yaml", settings)
+        write_text(folder / "config.yaml", to_yaml(config))
         yield
 
 
@@ -238,7 +239,7 @@ def trained_on(config: Config, table: ImageTable) -> dict[str, Any]:
     if config.data.split is not None and config.data.split.endswith(".json"):  # the user's own file, which may change
         facts["data.split.sha256"] = hashlib.sha256(Path(config.data.split).read_bytes()).hexdigest()
     weights = Path(config.backbone.pretrained)
-    if weights.is_file():  # a run that has begun needs it no longer, but must not take another one for it
+    if kind_of(weights) == "file":  # a run that has begun needs it no longer, but must not take another one for it
         facts["backbone.pretrained.sha256"] = hashlib.sha256(weights.read_bytes()).hexdigest()
     if config.pretrain:  # where nothing is trained, weights depend on neither
         facts |= {"onednn": config.onednn, "amp": config.amp}
@@ -250,38 +251,6 @@ def common_facts(config: Config, table: ImageTable) -> dict[str, Any]:
     tree = config.model_dump(mode="json", exclude={"device", "threads", "output_dir", "data"})
     versions = {"ppfsl's version": __version__, "Paddle's version": paddle.__version__}
     return {**versions, **_flatten(tree), **trained_on(config, table)}
-
-
-def _processes(facts: Mapping[str, Any]) -> tuple[int, ...]:
-    """How many processes trained a checkpoint."""
-    return tuple(facts.get("progress", {}).get("processes", ()))
-
-
-def _checkpoint_parts(path: Path, config: Config, world: World) -> Trained:
-    """What a checkpoint holds; warns when it was trained on another split than it is to be evaluated on."""
-    checkpoint = world.on_main(lambda: load_checkpoint(path))
-    architecture = checkpoint.architecture
-    for key, value in (("image_size", architecture.image_size), ("channels", architecture.channels)):
-        if getattr(config.data, key) != value:
-            raise UserError(
-                f"{path} takes data.{key} = {value}, the configuration says {getattr(config.data, key)}; "
-                f"add -o data.{key}={value}"
-            )
-    embedder = unfinished(embedder_of(checkpoint, str(path)))
-    trained_on, progress = checkpoint.facts.get("trained_on", {}), checkpoint.facts.get("progress", {})
-    begun = progress.get("stage", 0) + (progress.get("epoch", 0) > 0)
-    stages = tuple(trained_on[f"pretrain.{index}.objective.name"] for index in range(begun))
-    wanted = config.data.model_dump(mode="json")
-    keys = ("name", "split") if wanted["split"] is not None else ("name", "split", "split_ratio", "split_seed")
-    differing = [key for key in keys if trained_on.get(f"data.{key}", wanted[key]) != wanted[key]]
-    if begun and differing:
-        warn(
-            f"{path} was trained with data.{differing[0]} = {trained_on[f'data.{differing[0]}']!r}, so it may "
-            f"have seen the {config.evaluation.part} classes of this evaluation"
-        )
-    layer = method_layer(checkpoint, str(path))
-    pretrained = trained_on.get("backbone.pretrained", "none")
-    return Trained(embedder, layer, pretrained, stages, _processes(checkpoint.facts))
 
 
 def _flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -60,8 +60,8 @@ def episode_sampler(config: Config, data: Data, way: int, shot: int) -> EpisodeS
         UserError: when the data cannot serve them.
     """
     wanted = config.evaluation
-    labels = data.table.labels[data.rows]
-    return EpisodeSampler(data.rows, labels, way, shot, wanted.query, wanted.seed, part=wanted.part)
+    labels, names = data.table.labels[data.rows], data.table.class_names
+    return EpisodeSampler(data.rows, labels, way, shot, wanted.query, wanted.seed, part=wanted.part, names=names)
 
 
 def episodes_of(config: Config, data: Data, task: tuple[int, int] | None, support_set: SupportSet) -> list[Episode]:

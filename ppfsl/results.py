@@ -15,7 +15,7 @@ from ppfsl.data.support_set import SupportSet
 from ppfsl.data.table import ImageTable
 from ppfsl.distributed import ALONE, World
 from ppfsl.evaluation import Evaluation, evaluate
-from ppfsl.files import read_json, write_json
+from ppfsl.files import kind_of, read_json, write_json
 from ppfsl.inference.cache import NO_CACHE, EmbeddingCache
 from ppfsl.methods.base import Method
 from ppfsl.methods.build import build_method
@@ -203,10 +203,11 @@ def _header(config: Config, name: str, data: Data, subject: Subject, world: Worl
         # A file is called by its name: its folder concerns one machine alone.
         "pretrained": None if trained.pretrained == "none" else Path(trained.pretrained).name,
         "git": git_revision(),
-        "seed": config.seed,
+        "seed": config.seed if trained.seed is None else trained.seed,
         "image_size": trained.embedder.architecture.image_size,
         "embedding": config.embedding.model_dump(mode="json"),
         "stages": list(trained.stages),
+        **({} if trained.checkpoint is None else {"checkpoint": trained.checkpoint}),
         "processes": {"training": list(trained.processes), "evaluation": world.size},
         "versions": {"paddle": paddle.__version__, "ppfsl": __version__, "numpy": np.__version__},
         "evaluations": [],
@@ -219,7 +220,7 @@ def _old_results(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     Raises:
         UserError: when the file is damaged.
     """
-    if not path.exists():
+    if kind_of(path) is None:
         return {}, {}
 
     def parse(value: Any) -> tuple[dict[str, Any], dict[str, Any]]:

@@ -34,6 +34,8 @@ class Trained:
         pretrained: the weights that training started from, as `backbone.pretrained` names them.
         stages: the objectives that it was trained with, in order.
         processes: how many processes trained it: several numbers where training was resumed with another.
+        seed: of the training, where that was another run's; None: of the configuration.
+        checkpoint: of an evaluation, the file that it was given, as result.json names it; None: it is a run's own.
     """
 
     embedder: Embedder
@@ -41,6 +43,8 @@ class Trained:
     pretrained: str
     stages: tuple[str, ...]
     processes: tuple[int, ...] = ()
+    seed: int | None = None
+    checkpoint: dict[str, str] | None = None
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 from ppfsl.config import Config, FinetuneConfig, TripletConfig
-from ppfsl.config_file import config_name, load_config, parse_config, to_yaml
+from ppfsl.config_file import config_name, evaluation_folder, load_config, parse_config, to_yaml
 from ppfsl.errors import UserError
 from tests.config.loading import STAGE, load, mistake, write
 
@@ -257,3 +257,29 @@ def test_relative_paths_count_from_the_folder(tmp_path: Path, monkeypatch: pytes
     (tmp_path / "configs" / "x").mkdir(parents=True)
     monkeypatch.chdir(tmp_path / "configs" / "x")
     assert config_name(Path("a.yaml")) == "x/a"
+
+
+@pytest.mark.parametrize(
+    ("output_dir", "checkpoint", "folder"),
+    [
+        (None, "out/two_s1/checkpoints/best.safetensors", "out/two_s1/eval_best"),
+        (None, "weights/best.safetensors", "output/mine/eval_best"),
+        ("out/two", "out/two_s1/checkpoints/1_cosine.safetensors", "out/two_s1/eval_1_cosine"),
+        ("out/two", "weights/best.safetensors", "out/two/eval_best"),
+        ("elsewhere", "out/two_s1/checkpoints/best.safetensors", "elsewhere"),
+    ],
+)
+def test_where_an_evaluation_writes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, output_dir: str | None, checkpoint: str, folder: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "out" / "two" / "checkpoints").mkdir(parents=True)  # so this is a run's folder
+    config = parse_config({"output_dir": output_dir}, "a test")
+    assert evaluation_folder(config, "mine", Path(checkpoint)) == Path(folder)
+
+
+def test_an_evaluation_that_is_started_beside_its_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "run" / "checkpoints").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / "run" / "checkpoints")
+    found = evaluation_folder(parse_config({}, "a test"), "mine", Path("best.safetensors"))
+    assert found == tmp_path / "run" / "eval_best"

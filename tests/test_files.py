@@ -13,7 +13,18 @@ from typing import Any
 import pytest
 
 from ppfsl.errors import UserError
-from ppfsl.files import check_replaceable, check_writable, make_folder, read_json, replacing, write_json, write_text
+from ppfsl.files import (
+    check_readable,
+    check_replaceable,
+    check_writable,
+    kind_of,
+    make_folder,
+    only_one,
+    read_json,
+    replacing,
+    write_json,
+    write_text,
+)
 
 
 def test_file_and_its_folders_appear(tmp_path: Path) -> None:
@@ -226,3 +237,50 @@ def test_files_of_another_kind_are_not_replaced(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"^cannot write \S+/x\.json: it exists and is no list; choose another name$"):
         check_replaceable(path, "list", read_json)
     assert [file.read_text() for file in tmp_path.iterdir()] == ["a: 1"]
+
+
+def test_what_a_path_leads_to(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("x")
+    (tmp_path / "link").symlink_to(tmp_path / "file")
+    (tmp_path / "lost").symlink_to(tmp_path / "gone")
+    os.mkfifo(tmp_path / "pipe")
+    found = {name: kind_of(tmp_path / name) for name in ("file", "link", "lost", "pipe", ".", "file/below", "a\0b")}
+    assert found == {
+        "file": "file", "link": "file", "lost": None, "pipe": "other", ".": "folder", "file/below": None, "a\0b": None,
+    }  # fmt: skip
+
+
+def test_a_path_that_cannot_be_looked_up_is_named_with_the_reason(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / ("n" * 300)
+    with pytest.raises(UserError) as caught:
+        kind_of(path)
+    assert str(caught.value) == f"{path} cannot be looked up: File name too long; mend that, or name another path"
+
+    def refuse(path: object, **_: object) -> object:  # root may enter every folder, so the refusal is played
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(os, "stat", refuse)
+    with pytest.raises(UserError) as caught:
+        kind_of(Path("run"))
+    assert str(caught.value) == "run cannot be looked up: Permission denied; mend that, or name another path"
+
+
+def test_a_file_that_may_not_be_read_is_named_with_the_reason(tmp_path: Path) -> None:
+    check_readable(Path(__file__))
+    with pytest.raises(UserError) as caught:
+        check_readable(tmp_path)
+    assert str(caught.value) == f"{tmp_path} cannot be read: Is a directory; mend that, or name another file"
+
+
+def test_a_folder_that_may_not_be_opened_cannot_be_held(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(path: object, *_: object) -> int:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(os, "open", refuse)
+    with pytest.raises(UserError) as caught, only_one(tmp_path):
+        pass
+    assert str(caught.value) == (
+        f"{tmp_path} cannot be read: Permission denied; mend that, or choose another output_dir"
+    )

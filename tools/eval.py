@@ -3,7 +3,8 @@
     python tools/eval.py -c configs/quickstart.yaml -o evaluation.part=validation \\
         --checkpoint output/quickstart/checkpoints/best.safetensors
 
-The results go to a folder of their own below that of the run, such as output/quickstart/eval_best.
+The results go to a folder of their own below that of the checkpoint's run, such as
+output/quickstart/eval_best, or to -o output_dir=FOLDER.
 """
 
 import sys
@@ -17,15 +18,13 @@ from ppfsl.cli import config_parser, read_config, run
 def main() -> None:
     """Read the configuration, then evaluate the checkpoint."""
     parser = config_parser(__doc__ or "")
-    parser.add_argument("--checkpoint", required=True, type=Path, metavar="FILE", help="a run's checkpoint")
+    parser.add_argument(
+        "--checkpoint", required=True, type=Path, metavar="PATH", help="a checkpoint, or a run's folder"
+    )
     arguments = parser.parse_args()
     config, name = read_config(arguments)
     from ppfsl import pipeline
-    from ppfsl.config_file import run_folder
 
-    folder = run_folder(config, name)
-    if config.output_dir is None or (folder / "checkpoints").is_dir():  # a run keeps its own results
-        config = config.model_copy(update={"output_dir": str(folder / f"eval_{arguments.checkpoint.stem}")})
     pipeline.run(config, name, arguments.checkpoint)
 
 

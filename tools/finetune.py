@@ -32,9 +32,12 @@ def main() -> None:
     from ppfsl.classifier.build import build_classifier
     from ppfsl.classifier.model import read_parts, save_classifier
     from ppfsl.classifier.show import print_summary
+    from ppfsl.config_file import refuse_unread
     from ppfsl.files import check_replaceable
 
     check_replaceable(arguments.model, "classifier of ppfsl", read_parts)
+    if arguments.checkpoint is not None:
+        refuse_unread(arguments.override)
     built = build_classifier(config, arguments.support, arguments.checkpoint)
     save_classifier(built.classifier, arguments.model)
     print_summary(built, arguments.model)

@@ -40,9 +40,12 @@ def main() -> None:
     except ImportError as error:
         raise UserError(f"the page needs more packages ({error}): pip install -r requirements-serve.txt") from None
     from ppfsl.classifier.build import linear_adaptation, open_source
+    from ppfsl.config_file import refuse_unread
     from ppfsl.runtime import choose_device
     from ppfsl.serving.sessions import Sessions
 
+    if arguments.checkpoint is not None:
+        refuse_unread(arguments.override)
     adaptation = linear_adaptation(config.adaptations[0])
     choose_device(config.device)
     listener = _listen(arguments.host, arguments.port)

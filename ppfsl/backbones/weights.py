@@ -11,6 +11,7 @@ from safetensors import SafetensorError, safe_open
 from ppfsl.backbones import mobilenet_v1, resnet18
 from ppfsl.backbones.embedder import Architecture, Embedder
 from ppfsl.errors import UserError
+from ppfsl.files import check_readable, kind_of
 
 Weights = Mapping[str, np.ndarray]
 
@@ -61,7 +62,7 @@ def load_strictly(layer: nn.Layer, weights: Weights, origin: str) -> None:
 
 
 def check_pretrained(pretrained: str) -> None:
-    """Raise where `backbone.pretrained` names a file that is not there.
+    """Raise where `backbone.pretrained` names a file that is not there or may not be read.
 
     Raises:
         UserError: naming it.
@@ -98,7 +99,7 @@ def read_weights(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
     A .pdparams file is a pickle, which can run code: name only files that you trust.
 
     Raises:
-        UserError: when the file is missing, damaged or of another kind.
+        UserError: when the file is missing, damaged or of another kind, or may not be read.
     """
     _check_file(path)
     if path.suffix == ".pdparams":
@@ -111,8 +112,9 @@ def read_weights(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
 
 
 def _check_file(path: Path) -> None:
-    if not path.is_file():
+    if kind_of(path) != "file":
         raise UserError(f"there is no weights file {path}")
+    check_readable(path)
 
 
 def _unpickle(path: Path) -> dict[str, np.ndarray]:

@@ -18,6 +18,7 @@ from ppfsl.data.class_split import part_images
 from ppfsl.data.decode import thumbnails_of
 from ppfsl.distances import normalized
 from ppfsl.errors import UserError
+from ppfsl.files import kind_of
 from ppfsl.inference.cache import EmbeddingCache
 from ppfsl.inference.engine import predictor, to_pixels
 from ppfsl.inference.finish import planned, uncentered
@@ -27,7 +28,7 @@ from ppfsl.onednn import operators
 from ppfsl.pipeline import architecture_of, embedding_cache, open_data
 from ppfsl.progress import progress_bar, warn
 from ppfsl.runtime import choose_device
-from ppfsl.training.checkpoint import embedder_of, load_checkpoint
+from ppfsl.training.checkpoint import checkpoint_file, embedder_of, load_checkpoint
 
 _BATCH = 64  # images
 
@@ -254,13 +255,11 @@ def from_checkpoint(path: Path, validation: bool = True) -> Source:
     Raises:
         UserError: when there is none.
     """
-    file = path / "checkpoints" / "best.safetensors" if path.is_dir() else path
-    if path.is_dir() and not file.is_file():
-        raise UserError(f"{path} holds no trained embedder ({file} is missing); name the folder of a finished run")
+    file = checkpoint_file(path)
     checkpoint = load_checkpoint(file)
     embedder = embedder_of(checkpoint, str(file))
     settings = file.parent.parent / "config.yaml"
-    run = load_config(settings) if file.parent.name == "checkpoints" and settings.is_file() else None
+    run = load_config(settings) if file.parent.name == "checkpoints" and kind_of(settings) else None
     # What the run resized pictures to stands in the checkpoint itself, which may have left its folder.
     resize = checkpoint.facts.get("trained_on", {}).get("data.cached_size")
     others = _validation(embedder, run) if run is not None and validation else None
@@ -293,5 +292,5 @@ def _rejection(source: Source, embeddings: np.ndarray, labels: np.ndarray) -> Re
 
 def _shown(file: Path, support: Path) -> str:
     """A support picture's name, below its folder where that is possible."""
-    root = support if support.is_dir() else support.parent
+    root = support if kind_of(support) == "folder" else support.parent
     return file.relative_to(root).as_posix() if file.is_relative_to(root) else file.name

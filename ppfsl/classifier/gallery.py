@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from ppfsl.classifier.model import Classifier
-from ppfsl.classifier.predict import Answer, Unreadable
+from ppfsl.classifier.pictures import Unreadable
+from ppfsl.classifier.predict import Answer
 from ppfsl.data.decode import jpeg_of
 from ppfsl.files import write_text
 from ppfsl.reporting.page import template

@@ -19,7 +19,7 @@ from ppfsl.backbones.embedder import CENTER, WHITENING, Architecture, Embedder, 
 from ppfsl.backbones.weights import load_strictly, read_weights
 from ppfsl.distances import normalized
 from ppfsl.errors import UserError
-from ppfsl.files import replacing
+from ppfsl.files import kind_of, replacing
 from ppfsl.version import __version__
 
 _KEY, _EMBEDDER, _ARRAYS = "ppfsl_classifier", "embedder/", ("weight", "bias", "embeddings", "labels", "thumbnails")
@@ -147,7 +147,7 @@ def read_parts(path: Path) -> tuple[dict[str, np.ndarray], str]:
     Raises:
         UserError: when it is missing, damaged, or no classifier of ppfsl.
     """
-    if path.is_file() and path.suffix != ".safetensors":  # .pdparams are pickles, which can run code
+    if kind_of(path) == "file" and path.suffix != ".safetensors":  # .pdparams are pickles, which can run code
         raise UserError(f"{path} is no .safetensors file; build a classifier with tools/finetune.py")
     arrays, metadata = read_weights(path)
     if _KEY not in metadata:

@@ -1,7 +1,7 @@
 """A support set of people's own pictures: a folder per class, or a list in JSON or CSV."""
 
 import csv
-from collections import Counter
+import stat
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +10,10 @@ import numpy as np
 
 from ppfsl.data.decode import read_square
 from ppfsl.data.folder import EXTENSIONS, folder_source
+from ppfsl.data.names import check_names
+from ppfsl.data.walk import files_below
 from ppfsl.errors import UserError
+from ppfsl.files import kind_of
 from ppfsl.notation import parse_json
 from ppfsl.progress import say, warn
 from ppfsl.reporting.wording import printable
@@ -18,6 +21,14 @@ from ppfsl.reporting.wording import printable
 _KINDS = ", ".join(sorted(EXTENSIONS))
 MOST_CLASSES, MOST_PICTURES = 1000, 5000
 """Of a support set, all of whose pictures are held in memory: a gigabyte at 256 px."""
+
+
+@dataclass(frozen=True)
+class Unreadable:
+    """A picture that could not be asked about, and why."""
+
+    name: str
+    reason: str
 
 
 @dataclass(frozen=True)
@@ -40,13 +51,14 @@ def find_support(path: Path) -> SupportPictures:
 
     A folder holds a folder per class (`ppfsl.data.folder`); files of other kinds in it are left out with a word on
     stderr. A list is JSON, `{"class": ["file", ...], ...}`, or CSV
-    with the header `file,label`; its files are absolute or relative to the list's own folder.
+    with the header `file,label`, where spaces around values do not count; its files are absolute or relative to the
+    list's own folder.
 
     Raises:
-        UserError: when there are fewer than two classes, a class has no picture, a picture is listed twice or missing,
-            or there is too much of it.
+        UserError: when there are fewer than two classes, two have names that look alike, a class has no picture, a
+            picture is listed twice or missing, or there is too much of it.
     """
-    if path.is_dir():
+    if kind_of(path) == "folder":
         source = folder_source(path)
         names = tuple(source.class_names.values())
         found = SupportPictures(names, tuple(path / file for file in source.files), source.labels - 1)
@@ -54,7 +66,7 @@ def find_support(path: Path) -> SupportPictures:
     elif path.suffix.lower() in (".json", ".csv"):
         found = _from_list(path)
     else:
-        what = "is neither a folder nor a .json or .csv list" if path.exists() else "does not exist"
+        what = "is neither a folder nor a .json or .csv list" if kind_of(path) else "does not exist"
         raise UserError(f"{path} {what}; give a folder that holds one folder of pictures per class")
     _check_size(path, len(found.class_names), len(found.files))
     return found
@@ -68,30 +80,29 @@ def _check_size(path: Path, classes: int, pictures: int) -> None:
         )
 
 
-def find_pictures(paths: Sequence[Path]) -> list[Path]:
-    """Picture files, and all of them below folders, sorted within each.
+def find_pictures(paths: Sequence[Path]) -> list[Path | Unreadable]:
+    """Picture files, and all of them below folders, sorted within each, with the folders that cannot be read.
 
-    Of a folder, hidden files are left out without a word, those of other kinds with one on stderr.
+    Of a folder, hidden files are left out without a word, those of other kinds with one on stderr. Links are followed
+    as in data sets (`files_below`).
 
     Raises:
         UserError: when a path does not exist, or a folder holds no picture.
     """
-    files: list[Path] = []
+    files: list[Path | Unreadable] = []
     others: list[Path] = []
     for path in paths:
-        try:
-            if path.is_dir():
-                found, left_out = _pictures_below(path)
-                if not found:
-                    raise UserError(f"{path} holds no picture ({_KINDS}); name another folder")
-                files += found
-                others += left_out
-            elif path.exists():
-                files.append(path)
-            else:
-                raise UserError(f"{path} does not exist; name a picture or a folder of pictures")
-        except OSError as error:
-            raise UserError(f"{path} cannot be looked for: {error.strerror}; name another one") from None
+        kind = kind_of(path)
+        if kind == "folder":
+            found, left_out = _pictures_below(path)
+            if not found:
+                raise UserError(f"{path} holds no picture ({_KINDS}); name another folder")
+            files += found
+            others += left_out
+        elif kind is not None:
+            files.append(path)
+        else:
+            raise UserError(f"{path} does not exist; name a picture or a folder of pictures")
     _say_left_out(others, say)
     return files
 
@@ -102,16 +113,26 @@ def _say_left_out(others: Sequence[Path], tell: Callable[[str], None]) -> None:
         tell(f"left out, since they are no pictures ({_KINDS}): {printable(others[0])}{more}")
 
 
-def _pictures_below(path: Path) -> tuple[list[Path], list[Path]]:
+def _pictures_below(path: Path) -> tuple[list[Path | Unreadable], list[Path]]:
     """The pictures below a folder, and the other files."""
-    pictures: list[Path] = []
+    pictures: list[tuple[Path, Path | Unreadable]] = []
     others: list[Path] = []
-    for file in sorted(path.rglob("*")):
-        if any(part.startswith(".") for part in file.relative_to(path).parts):
-            continue
-        if file.is_file() or (file.is_symlink() and not file.exists()):  # a broken link is a picture lost
-            (pictures if file.suffix.lower() in EXTENSIONS else others).append(file)
-    return pictures, others
+
+    def failed(error: OSError) -> None:
+        place = Path(error.filename)
+        pictures.append((place, Unreadable(str(place), f"the folder cannot be read: {error.strerror}")))
+
+    for file in files_below(path, path, failed):
+        try:
+            if not stat.S_ISREG(file.stat().st_mode):  # a pipe, a device
+                continue
+        except OSError:  # a picture lost, such as a broken link, which says so when it is read
+            pass
+        if file.suffix.lower() in EXTENSIONS:
+            pictures.append((file, file))
+        else:
+            others.append(file)
+    return [found for _, found in sorted(pictures, key=lambda pair: pair[0])], sorted(others)
 
 
 def read_support(support: SupportPictures, size: int, channels: int) -> np.ndarray:
@@ -135,14 +156,23 @@ def _from_list(path: Path) -> SupportPictures:
     if len(places) < 2:
         raise UserError(f"{path} names {len(places)} class{'es' * (len(places) != 1)} and at least two are needed")
     _check_size(path, len(places), len(entries))
+    check_names(places, str(path))
     files = tuple(path.parent / file for _, file in entries)
-    for file, times in Counter(files).items():
-        if times > 1:
-            raise UserError(f"{path} lists {file} twice; each picture has one class")
-        if not _is_file(file):
-            raise UserError(f"{path} lists {file}, which is no file; correct the name or leave it out")
+    _check_files(path, files)
     labels = np.array([places[name] for name, _ in entries], dtype=np.int64)
     return SupportPictures(tuple(places), files, labels)
+
+
+def _check_files(path: Path, files: Sequence[Path]) -> None:
+    """Raise where a file of a list is none, or is listed twice, be it by another way to it."""
+    seen: dict[Path, Path] = {}
+    for file in files:
+        if not _is_file(file):
+            raise UserError(f"{path} lists {file}, which is no file; correct the name or leave it out")
+        other = seen.setdefault(file.resolve(), file)
+        if other is not file:
+            again = "" if other == file else f", the second time as {file}"
+            raise UserError(f"{path} lists {other} twice{again}; each picture has one class")
 
 
 def _is_file(file: Path) -> bool:
@@ -155,6 +185,8 @@ def _is_file(file: Path) -> bool:
 def _json_entries(path: Path) -> list[tuple[str, str]]:
     try:
         tree = parse_json(path.read_text(encoding="utf-8-sig"))
+    except UnicodeDecodeError:
+        raise _not_utf8(path) from None
     except (OSError, ValueError) as error:
         raise UserError(f"{path} is not a readable list: {error}") from None
     if not isinstance(tree, dict) or not all(isinstance(files, list) for files in tree.values()):
@@ -171,18 +203,25 @@ def _json_entries(path: Path) -> list[tuple[str, str]]:
     return entries
 
 
+def _not_utf8(path: Path) -> UserError:
+    return UserError(f"{path} is not a readable list: it is not in UTF-8; save it as UTF-8")
+
+
 def _csv_entries(path: Path) -> list[tuple[str, str]]:
     try:
         with path.open(encoding="utf-8-sig", newline="") as stream:
             reader = csv.DictReader(stream, strict=True, skipinitialspace=True)
-            if sorted(reader.fieldnames or ()) != ["file", "label"]:
+            reader.fieldnames = [name.strip() for name in reader.fieldnames or ()]
+            if sorted(reader.fieldnames) != ["file", "label"]:
                 raise UserError(f"{path} must have the columns file and label, and these alone, in its first line")
             rows = list(reader)
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
+    except UnicodeDecodeError:
+        raise _not_utf8(path) from None
+    except (OSError, csv.Error) as error:
         raise UserError(f"{path} is not a readable list: {error}") from None
     for number, row in enumerate(rows, start=2):
         if not all((row[key] or "").strip() for key in ("file", "label")):
             raise UserError(f"{path}, row {number}: file and label must both be given")
         if len(row) > 2:
             raise UserError(f"{path}, row {number} has more than two values; put quotes around a name with a comma")
-    return [(row["label"], row["file"]) for row in rows]
+    return [(row["label"].strip(), row["file"].strip()) for row in rows]

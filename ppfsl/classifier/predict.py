@@ -8,6 +8,7 @@ import numpy as np
 
 from ppfsl.backbones.embedder import Architecture
 from ppfsl.classifier.model import THUMBNAIL, Classifier
+from ppfsl.classifier.pictures import Unreadable
 from ppfsl.data.augmentation import center_crop
 from ppfsl.data.decode import jpeg_of, read_square, thumbnails_of
 from ppfsl.inference.cache import NO_CACHE, EmbeddingCache
@@ -45,14 +46,6 @@ class Answer:
     def probability(self) -> float:
         """Of the label."""
         return self.probabilities[self.label]
-
-
-@dataclass(frozen=True)
-class Unreadable:
-    """A picture that could not be asked about, and why."""
-
-    name: str
-    reason: str
 
 
 @dataclass(frozen=True)
@@ -109,10 +102,12 @@ class Labeller:
         self.classifier, self._nearest, self._thumbnails = classifier, nearest, thumbnails
         self._run: Run = cache.remembering(classifier.embedder, lambda: predictor(classifier.embedder, pictures))
 
-    def label(self, files: Sequence[Path]) -> Iterator[Answer | Unreadable]:
+    def label(self, files: Sequence[Path | Unreadable]) -> Iterator[Answer | Unreadable]:
         """One answer per file, in order, a batch at a time; a picture that cannot be read does not stop the rest."""
         for start in range(0, len(files), BATCH):
-            yield from self.label_batch([(str(file), file) for file in files[start : start + BATCH]])
+            batch = files[start : start + BATCH]
+            answers = iter(self.label_batch([(str(file), file) for file in batch if isinstance(file, Path)]))
+            yield from (file if isinstance(file, Unreadable) else next(answers) for file in batch)
 
     def label_batch(self, pictures: Sequence[tuple[str, Path | bytes]]) -> list[Answer | Unreadable]:
         """The same for (name, file or content) of pictures that are held in memory at once."""

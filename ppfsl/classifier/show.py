@@ -11,7 +11,8 @@ from typing import Any, Literal, TextIO
 import numpy as np
 
 from ppfsl.classifier.build import Built
-from ppfsl.classifier.predict import Answer, Unreadable
+from ppfsl.classifier.pictures import Unreadable
+from ppfsl.classifier.predict import Answer
 from ppfsl.reporting.terminal import console_of, text_of
 from ppfsl.reporting.wording import printable
 

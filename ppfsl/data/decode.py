@@ -27,12 +27,15 @@ def open_image(file: bytes | Path) -> Image.Image:
     """Decode an image file (of an animation the first picture), upright by its orientation tag.
 
     Raises:
-        OSError, ValueError: when it is no image of a known format, is truncated, or has more than `MAX_PIXELS` pixels.
+        OSError, ValueError: when it is no image of a known format, is truncated, has more than `MAX_PIXELS` pixels, or
+            its grey is in 32-bit or signed integers, whose white nobody knows.
     """
     try:
         with Image.open(io.BytesIO(file) if isinstance(file, bytes) else file, formats=FORMATS) as image:
             if image.width * image.height > MAX_PIXELS:
                 raise ValueError(f"{image.width} x {image.height} pixels, more than {MAX_PIXELS}")
+            if image.mode == "I" and image.format == "TIFF":  # of PNG and PPM, this is 16 bits
+                raise ValueError("32-bit or signed grey; convert it to 8 or unsigned 16 bits")
             image.load()
             return image.transpose(turn) if (turn := _turn(image)) is not None else image.copy()
     except UnidentifiedImageError:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import IO, NamedTuple
 
 from ppfsl.errors import UserError
-from ppfsl.files import make_folder, sync_folder
+from ppfsl.files import kind_of, make_folder, sync_folder
 from ppfsl.version import __version__
 
 _TIMEOUT = 30.0  # seconds without an answer
@@ -40,7 +40,7 @@ def fetch(files: Sequence[OfficialFile], folder: Path, say: Callable[[str], None
         UserError: when a file cannot be downloaded, naming every file still to come and its place.
     """
     folder = folder.absolute()
-    wanted = [file for file in files if not (folder / file.name).is_file()]
+    wanted = [file for file in files if kind_of(folder / file.name) != "file"]
     for file in files:
         target = folder / file.name
         if file not in wanted:

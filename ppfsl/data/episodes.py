@@ -37,6 +37,7 @@ class EpisodeSampler:
         seed: a non-negative integer.
         keys: of the configuration that ask for the episodes, for the errors.
         part: of the split that the images are of, for the errors.
+        names: of the classes, by label, for the errors; None: they have none.
 
     Raises:
         UserError: when there are fewer classes than `way`, or a class has fewer images than shot + query.
@@ -52,6 +53,7 @@ class EpisodeSampler:
         seed: int,
         keys: str = "evaluation",
         part: str | None = None,
+        names: Mapping[int, str] | None = None,
     ) -> None:
         self.way, self.shot, self.query, self.seed = way, shot, query, seed
         order = np.argsort(rows)  # so that the caller's order does not matter
@@ -59,7 +61,7 @@ class EpisodeSampler:
         self._classes = np.asarray(sorted(self._rows_of), dtype=np.int64)
         part = part or {"objective": "base", "validation": "validation"}.get(keys)
         check_way(len(self._classes), way, f"{way}-way episodes need", f"{keys}.way", part)
-        check_sizes(self._rows_of, shot, query, keys)
+        check_sizes(self._rows_of, shot, query, keys, names)
 
     def __getitem__(self, index: int) -> Episode:
         """The episode of that number (from 0)."""
@@ -109,7 +111,13 @@ def check_way(classes: int, way: int, what: str, key: str, part: str | None) -> 
         raise UserError(f"{what} {way} classes, but there {'is' if classes == 1 else 'are'} {named}; {remedy}")
 
 
-def check_sizes(rows_of: Mapping[int, np.ndarray], shot: int, query: int, keys: str = "evaluation") -> None:
+def check_sizes(
+    rows_of: Mapping[int, np.ndarray],
+    shot: int,
+    query: int,
+    keys: str = "evaluation",
+    names: Mapping[int, str] | None = None,
+) -> None:
     """Raise unless every class can give `shot` support and `query` query images.
 
     Raises:
@@ -118,6 +126,8 @@ def check_sizes(rows_of: Mapping[int, np.ndarray], shot: int, query: int, keys: 
     label, rows = min(rows_of.items(), key=lambda item: len(item[1]))
     if len(rows) < shot + query:
         name = "a base class" if keys == "objective" else f"class {label}"
+        if names is not None:
+            name += f" ({names[label]})"
         lower = " or ".join(f"{keys}.{key}" for key, value in (("shot", shot), ("query", query)) if value > 1)
         raise UserError(
             f"{name} has {len(rows)} image{'s' * (len(rows) != 1)}, but {shot} shot{'s' * (shot != 1)} and "

@@ -19,6 +19,7 @@ from ppfsl.data.decode import open_image
 from ppfsl.data.download import OfficialFile
 from ppfsl.data.source import Load, Source
 from ppfsl.errors import UserError
+from ppfsl.files import kind_of
 
 _URL = "https://www.robots.ox.ac.uk/~vgg/data/flowers/102/"
 
@@ -98,7 +99,7 @@ def _read_mat(path: Path, *keys: str) -> list[np.ndarray]:
     """Variables of a MATLAB file, each as int64 [n]."""
     from scipy.io import loadmat
 
-    if not path.is_file():
+    if kind_of(path) != "file":
         raise UserError(f"{path} is missing; run `{_fetch(path.parent)}`")
     try:
         with path.open("rb") as stream:
@@ -143,12 +144,12 @@ def _complete_folder(root: Path) -> list[Path] | None:
     """All photographs of an extracted `jpg/` in order, or None where the archive is to be read."""
     folder, archive = root / "jpg", root / "102flowers.tgz"
     photographs = [folder / _file_name(row) for row in range(IMAGES)]
-    absent = [path for path in photographs if not path.is_file()]
+    absent = [path for path in photographs if kind_of(path) != "file"]
     if not absent:
         return photographs
-    if archive.is_file():
+    if kind_of(archive) == "file":
         return None
-    if folder.is_dir():
+    if kind_of(folder) == "folder":
         raise UserError(
             f"{folder} lacks {len(absent)} of its {IMAGES} images, {absent[0].name} for one, "
             f"and there is no {archive}; run `{_fetch(root)}`"

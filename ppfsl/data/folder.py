@@ -1,8 +1,8 @@
 """Any tree with one folder per class: its folders' names are the classes."""
 
 import hashlib
-import os
 import re
+import stat
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -10,8 +10,11 @@ from pathlib import Path
 import numpy as np
 
 from ppfsl.data.decode import open_image
+from ppfsl.data.names import check_names
 from ppfsl.data.source import Load, Source
+from ppfsl.data.walk import files_below
 from ppfsl.errors import UserError
+from ppfsl.files import kind_of
 
 EXTENSIONS = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".gif", ".tif", ".tiff", ".ppm"})
 _WORDNET = re.compile(r"n[0-9]{8}-(.+)")
@@ -22,7 +25,7 @@ def folder_source(path: Path) -> Source:
 
     Images may lie in the class folder or in folders below it; hidden files and folders, and files whose extension is
     not in `EXTENSIONS`, are left out. Links to files and links that are class folders are followed, links to folders
-    further down are not, so that no loop of links can be entered.
+    further down where they lead to what is not in the tree anyhow (`files_below`).
 
     Labels are 1..K in the order of the folders' names. A class bears its folder's name; where that starts with a
     WordNet id, as in Stanford Dogs, the id and the underscores go (`n02085782-Japanese_spaniel` is
@@ -32,11 +35,12 @@ def folder_source(path: Path) -> Source:
         UserError: when `path` is no folder, has fewer than two class folders, one of them holds no image, or something
             in it cannot be read.
     """
-    if not path.is_dir():
-        what = "is not a folder" if path.exists() else "does not exist"
+    if (kind := kind_of(path)) != "folder":
+        what = "is not a folder" if kind else "does not exist"
         raise UserError(f"{path} {what}; give a folder that holds one folder of images per class")
     try:
         folders = _class_folders(path)
+        check_names(folders, str(path))
         files_of = [_images_below(path, folder) for folder in folders]
         files = tuple(file for found in files_of for file in found)
         state = _state(path, files)
@@ -74,15 +78,10 @@ def _class_names(folders: list[str]) -> list[str]:
 def _images_below(path: Path, folder: str) -> list[str]:
     """Posix paths of a class's images, relative to `path`, sorted."""
     found = []
-    for place, inside, names in os.walk(path / folder, onerror=_raise):
-        inside[:] = [name for name in inside if not name.startswith(".")]
-        for name in names:
-            file = Path(place, name)
-            if file.suffix.lower() not in EXTENSIONS or name.startswith("."):
-                continue
-            # A broken link is an image lost, which `stat` reports; a pipe or a device is none.
-            if file.is_file() or (file.is_symlink() and file.stat()):
-                found.append(_relative(file, path))
+    for file in files_below(path / folder, path, _raise):
+        # A broken link is an image lost, which `stat` reports; a pipe or a device is none.
+        if file.suffix.lower() in EXTENSIONS and stat.S_ISREG(file.stat().st_mode):
+            found.append(_relative(file, path))
     if not found:
         raise UserError(f"the class folder {path / folder} holds no image; put images there or remove it")
     return sorted(found)

@@ -19,6 +19,7 @@ from ppfsl.data.decode import open_image
 from ppfsl.data.download import OfficialFile
 from ppfsl.data.source import Load, Source
 from ppfsl.errors import UserError
+from ppfsl.files import kind_of
 
 _URL = "https://raw.githubusercontent.com/brendenlake/omniglot/master/python/"
 
@@ -104,7 +105,7 @@ def _unreadable(path: Path) -> UserError:
 
 def _open(path: Path) -> zipfile.ZipFile:
     """The archive with its table of contents read."""
-    if not path.is_file():
+    if kind_of(path) != "file":
         raise UserError(f"{path} is missing; run `{_fetch(path.parent)}`")
     try:
         return zipfile.ZipFile(path)

@@ -91,7 +91,8 @@ def draw_support_set(
         raise UserError(
             f"evaluation.support_set.classes: class {unknown[0]} is not among the {part} classes of {split}"
         )
-    check_sizes({label: rows_of[label] for label in classes}, shot, query, "evaluation.support_set")
+    chosen = {label: rows_of[label] for label in classes}
+    check_sizes(chosen, shot, query, "evaluation.support_set", table.class_names)
     drawn = {label: rng.permutation(rows_of[label]) for label in classes}
     return SupportSet(
         dataset=table.name,

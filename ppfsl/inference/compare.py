@@ -11,11 +11,11 @@ from ppfsl.config_file import load_config
 from ppfsl.data.augmentation import center_crop
 from ppfsl.data.decode import read_square
 from ppfsl.errors import UserError
-from ppfsl.files import read_json
+from ppfsl.files import kind_of, read_json
 from ppfsl.inference.engine import embed
 from ppfsl.methods.similarity import Similarity
 from ppfsl.runtime import choose_device
-from ppfsl.training.checkpoint import embedder_of, load_checkpoint, method_layer
+from ppfsl.training.checkpoint import best_checkpoint, embedder_of, load_checkpoint, method_layer
 
 
 @dataclass(frozen=True)
@@ -52,10 +52,9 @@ def compare(run: Path, left: Path, right: Path, threshold: float | None = None) 
     """
     if threshold is not None and not math.isfinite(threshold):
         raise UserError(f"the threshold must be a finite number, not {threshold}")
-    path, settings = run / "checkpoints" / "best.safetensors", run / "config.yaml"
-    for file, what in ((path, "trained embedder"), (settings, "configuration")):
-        if not file.is_file():
-            raise UserError(f"{run} holds no {what} ({file} is missing); name the folder of a finished run")
+    path, settings = best_checkpoint(run), run / "config.yaml"
+    if kind_of(settings) != "file":
+        raise UserError(f"{run} holds no configuration ({settings} is missing); name the folder of a finished run")
     if threshold is None:
         threshold = _threshold(run)
     config = load_config(settings)
@@ -75,7 +74,7 @@ def compare(run: Path, left: Path, right: Path, threshold: float | None = None) 
 
 def _threshold(run: Path) -> float:
     path = run / "result.json"
-    if not path.is_file():
+    if kind_of(path) != "file":
         raise UserError(f"{run} has not been evaluated ({path} is missing); let it finish, or give a --threshold")
     threshold = read_json(path, _parse_threshold)
     if threshold is None:

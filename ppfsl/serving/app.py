@@ -20,7 +20,7 @@ from starlette.formparsers import MultiPartParser
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from ppfsl.classifier.predict import Unreadable
+from ppfsl.classifier.pictures import Unreadable
 from ppfsl.classifier.show import as_json
 from ppfsl.errors import UserError
 from ppfsl.serving.sessions import LimitError, Sessions, UnknownSessionError

@@ -10,7 +10,8 @@ import numpy as np
 
 from ppfsl.classifier.build import Built, Source, SupportSet, classifier_from
 from ppfsl.classifier.model import THUMBNAIL, classifier_file
-from ppfsl.classifier.predict import BATCH, Answer, Labeller, Unreadable, embed_pictures
+from ppfsl.classifier.pictures import Unreadable
+from ppfsl.classifier.predict import BATCH, Answer, Labeller, embed_pictures
 from ppfsl.config import ClassMeanConfig, FinetuneConfig
 from ppfsl.data.decode import jpeg_of, thumbnails_of
 from ppfsl.errors import UserError

@@ -18,7 +18,7 @@ from safetensors.numpy import save
 from ppfsl.backbones.embedder import Architecture, Embedder
 from ppfsl.backbones.weights import embedder_with, load_strictly, read_weights
 from ppfsl.errors import UserError
-from ppfsl.files import replacing
+from ppfsl.files import kind_of, replacing
 from ppfsl.methods.layers import build_layer
 from ppfsl.version import __version__
 
@@ -63,6 +63,30 @@ def save_checkpoint(checkpoint: Checkpoint, path: Path) -> None:
         temporary.write_bytes(content)  # whose OSError says when the disk is full; safetensors' own says it in words
 
 
+def best_checkpoint(run: Path) -> Path:
+    """The file of a run's folder that holds its best weights.
+
+    Raises:
+        UserError: when there is none.
+    """
+    file = run / "checkpoints" / "best.safetensors"
+    if kind_of(file) != "file":
+        raise UserError(
+            f"{run} holds no trained embedder ({file} is missing); name the folder of a finished run, or run its "
+            "configuration again, which makes what is missing"
+        )
+    return file
+
+
+def checkpoint_file(path: Path) -> Path:
+    """The file itself that somebody has named, or of a run's folder the one with its best weights.
+
+    Raises:
+        UserError: when a folder holds none.
+    """
+    return best_checkpoint(path) if kind_of(path) == "folder" else path
+
+
 def load_checkpoint(path: Path) -> Checkpoint:
     """Read a checkpoint file.
 
@@ -70,7 +94,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
         UserError: when it is missing, damaged, or no checkpoint of ppfsl.
     """
     wrong = UserError(f"{path} is not a checkpoint of ppfsl; name one that a run wrote in its checkpoints/")
-    if path.suffix == ".pdparams" and path.is_file():  # a pickle, which can run code
+    if path.suffix == ".pdparams" and kind_of(path) == "file":  # a pickle, which can run code
         raise wrong
     arrays, metadata = read_weights(path)
     try:

@@ -12,6 +12,7 @@ from ppfsl.config import StageConfig
 from ppfsl.data.table import ImageTable
 from ppfsl.distributed import ALONE, World
 from ppfsl.errors import UserError
+from ppfsl.files import kind_of
 from ppfsl.inference.cache import NO_CACHE, EmbeddingCache
 from ppfsl.training.checkpoint import Checkpoint, load_checkpoint
 from ppfsl.training.objectives.build import build_objective
@@ -122,7 +123,7 @@ def last_checkpoint(job: Job) -> Checkpoint | None:
     Raises:
         UserError: when the folder holds another run, unless that one stopped before its first epoch was done.
     """
-    if not job.last.exists():
+    if kind_of(job.last) is None:
         return None
     checkpoint = load_checkpoint(job.last)
     trained_on = {**_what_older_versions_did(job.facts), **checkpoint.facts["trained_on"]}

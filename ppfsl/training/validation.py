@@ -55,7 +55,9 @@ class Validation:
         places = np.arange(len(self._rows))
         way, shot, query = config.way, config.shot, config.query
         try:
-            sampler = EpisodeSampler(places, self._labels, way, shot, query, seed, "validation")
+            sampler = EpisodeSampler(
+                places, self._labels, way, shot, query, seed, "validation", names=table.class_names
+            )
         except UserError as error:
             raise UserError(f"validation: {error}") from None
         self._episodes = list(sampler.take(config.episodes))

@@ -15,7 +15,8 @@ from ppfsl.classifier import gallery
 from ppfsl.classifier.build import Built
 from ppfsl.classifier.gallery import write_gallery
 from ppfsl.classifier.model import Classifier, Rejection
-from ppfsl.classifier.predict import Answer, Labeller, Unreadable
+from ppfsl.classifier.pictures import Unreadable
+from ppfsl.classifier.predict import Answer, Labeller
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from ppfsl.classifier import pictures
-from ppfsl.classifier.pictures import find_pictures, find_support, read_square, read_support
+from ppfsl.classifier.pictures import Unreadable, find_pictures, find_support, read_square, read_support
 from ppfsl.errors import UserError
 
 
@@ -135,7 +135,41 @@ def test_csv_lists_that_are_none_are_refused(flat: Path, text: str, words: str) 
 @pytest.mark.parametrize("name", ["list.csv", "list.json"])
 def test_lists_that_are_not_utf8_are_refused(flat: Path, name: str) -> None:
     (flat / name).write_bytes("file,label\na.png,玫瑰\n".encode("gb18030"))
-    refused(flat / name, "not a readable list", "utf-8")
+    with pytest.raises(UserError) as caught:
+        find_support(flat / name)
+    assert str(caught.value) == f"{flat / name} is not a readable list: it is not in UTF-8; save it as UTF-8"
+
+
+def test_spaces_around_the_values_of_a_csv_do_not_count(flat: Path) -> None:
+    (flat / "list.csv").write_text('file , label\na.png , tulip \nb.png,tulip\nc.png,"rose "\n')
+    found = find_support(flat / "list.csv")
+    assert found.class_names == ("tulip", "rose")
+    assert found.files == (flat / "a.png", flat / "b.png", flat / "c.png")
+
+
+@pytest.mark.parametrize("name", ["list.csv", "list.json"])
+def test_a_picture_has_one_class_however_its_path_is_spelt(flat: Path, name: str) -> None:
+    again = f"../{flat.name}/a.png"
+    texts = {"list.csv": f"file,label\na.png,x\n{again},y\n", "list.json": json.dumps({"x": ["a.png"], "y": [again]})}
+    (flat / name).write_text(texts[name])
+    with pytest.raises(UserError) as caught:
+        find_support(flat / name)
+    assert str(caught.value) == (
+        f"{flat / name} lists {flat / 'a.png'} twice, the second time as {flat / again}; each picture has one class"
+    )
+
+
+@pytest.mark.parametrize("name", ["list.csv", "list.json", "tree"])
+def test_classes_that_look_alike_are_refused(flat: Path, name: str) -> None:
+    composed, decomposed = "L\N{LATIN SMALL LETTER O WITH DIAERESIS}we", "Lo\N{COMBINING DIAERESIS}we"
+    (flat / "list.csv").write_text(f"file,label\na.png,{decomposed}\nb.png,{composed}\n", encoding="utf-8")
+    (flat / "list.json").write_text(json.dumps({decomposed: ["a.png"], composed: ["b.png"]}), encoding="utf-8")
+    touch(flat / "tree", f"{composed}/a.png", f"{decomposed}/b.png")
+    with pytest.raises(UserError) as caught:
+        find_support(flat / name)
+    assert str(caught.value) == (
+        f"{flat / name}: the class names 'Lo\\u0308we' and 'L\\xf6we' look alike; spell them in one way, or rename one"
+    )
 
 
 def test_what_is_no_support_set_is_named(flat: Path) -> None:
@@ -181,9 +215,7 @@ def test_pictures_and_folders_in_the_order_given(tmp_path: Path) -> None:
     touch(tmp_path, "f/b.png", "f/a.PNG", "f/sub/花.webp", "f/.hidden.png", "f/.cache/x.png", "z.png")
     (tmp_path / "odd name").write_bytes(b"")
     found = find_pictures([tmp_path / "z.png", tmp_path / "f", tmp_path / "odd name"])
-    assert [str(file.relative_to(tmp_path)) for file in found] == [
-        "z.png", "f/a.PNG", "f/b.png", "f/sub/花.webp", "odd name"
-    ]  # fmt: skip
+    assert found == [tmp_path / name for name in ("z.png", "f/a.PNG", "f/b.png", "f/sub/花.webp", "odd name")]
 
 
 def test_other_files_of_a_folder_are_left_out_and_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -204,8 +236,29 @@ def test_what_is_no_picture_is_named(tmp_path: Path) -> None:
         find_pictures([tmp_path / "nowhere"])
     with pytest.raises(UserError, match=r"holds no picture \(\.bmp, .*\.webp\); name another folder"):
         find_pictures([tmp_path])
-    with pytest.raises(UserError, match=r"cannot be looked for: File name too long"):
+    with pytest.raises(UserError, match=r"cannot be looked up: File name too long; mend that, or name another path"):
         find_pictures([tmp_path / ("n" * 5000)])
+
+
+def test_linked_folders_are_looked_into(tmp_path: Path) -> None:
+    touch(tmp_path, "elsewhere/b.png", "f/a.png")
+    (tmp_path / "f" / "link").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "f" / "loop").symlink_to(tmp_path / "f")
+    assert find_pictures([tmp_path / "f"]) == [tmp_path / "f/a.png", tmp_path / "f/link/b.png"]
+
+
+def test_folders_that_cannot_be_read_are_named_in_their_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    touch(tmp_path, "a.png", "closed/b.png", "z.png")
+    scandir = os.scandir
+
+    def refuse(path: Path) -> object:  # root may read everything, so the refusal is played
+        if path.name == "closed":
+            raise PermissionError(13, "Permission denied", str(path))
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    closed = Unreadable(str(tmp_path / "closed"), "the folder cannot be read: Permission denied")
+    assert find_pictures([tmp_path]) == [tmp_path / "a.png", closed, tmp_path / "z.png"]
 
 
 def test_lost_pictures_are_not_passed_over(tmp_path: Path) -> None:
@@ -215,5 +268,6 @@ def test_lost_pictures_are_not_passed_over(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe.png")
     found = find_pictures([tmp_path])
     assert found == [tmp_path / "a.png", tmp_path / "b.png"]
+    assert isinstance(found[1], Path)
     with pytest.raises(ValueError, match="No such file or directory"):
         read_square(found[1], 8, 3)

@@ -13,8 +13,8 @@ from PIL import Image
 from ppfsl.classifier import predict
 from ppfsl.classifier.build import Built
 from ppfsl.classifier.model import Classifier, Rejection
-from ppfsl.classifier.pictures import read_square
-from ppfsl.classifier.predict import Answer, Labeller, Unreadable
+from ppfsl.classifier.pictures import Unreadable, read_square
+from ppfsl.classifier.predict import Answer, Labeller
 from ppfsl.data.augmentation import center_crop
 from ppfsl.inference.engine import embed
 

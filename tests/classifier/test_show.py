@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from ppfsl.classifier.build import Built
-from ppfsl.classifier.predict import Answer, Unreadable
+from ppfsl.classifier.pictures import Unreadable
+from ppfsl.classifier.predict import Answer
 from ppfsl.classifier.show import complaint, print_answers, print_summary, summary
 
 ROSE = Answer("a b.jpg", "rose", {"rose": 0.75, "郁金香": 0.25}, 0.81, False, (("rose/1.jpg", "rose", 0.9),))

@@ -153,6 +153,14 @@ def test_small_class_is_refused_by_name() -> None:
         EpisodeSampler(np.arange(15), labels, 2, 2, 3, 0)
 
 
+def test_small_class_is_refused_by_its_name_where_it_has_one() -> None:
+    labels, names = np.asarray([1] * 6 + [7] * 4), {1: "rose", 7: "tulip"}
+    words = "class 7 (tulip) has 4 images, but 4 shots and 1 query need 5; lower evaluation.shot, or add images"
+    with pytest.raises(UserError) as caught:
+        EpisodeSampler(np.arange(10), labels, 2, 4, 1, 0, names=names)
+    assert str(caught.value) == words
+
+
 def test_complaints_name_the_keys_that_asked_for_the_episodes() -> None:
     with pytest.raises(UserError, match=r"; lower validation\.way$"):
         EpisodeSampler(*SMALL, 11, 1, 1, 0, "validation")

@@ -138,6 +138,13 @@ def test_loops_of_links_neither_hang_nor_mix_classes(tmp_path: Path, link: str, 
     assert by_class(folder_source(root)) == {"a": ["a/1.png"], "b": ["b/2.png"]}
 
 
+def test_links_further_down_are_followed_out_of_the_tree(tmp_path: Path) -> None:
+    tree(tmp_path / "elsewhere", "2.png", "deep/3.png")
+    root = tree(tmp_path / "root", "a/1.png", "b/4.png")
+    (root / "a" / "link").symlink_to(tmp_path / "elsewhere")
+    assert by_class(folder_source(root)) == {"a": ["a/1.png", "a/link/2.png", "a/link/deep/3.png"], "b": ["b/4.png"]}
+
+
 def test_broken_link_is_reported_not_dropped(tmp_path: Path) -> None:
     tree(tmp_path, "a/1.png", "b/1.png")
     (tmp_path / "b" / "2.png").symlink_to(tmp_path / "nowhere.png")

@@ -88,7 +88,10 @@ def test_drawn_classes_are_in_the_order_of_labels() -> None:
         ({"classes": [10, 10, 20]}, "classes lists 3 classes, 2 of them different, for a 3-way support set"),
         ({"classes": [10, 10, 20], "way": 2}, "classes lists 3 classes, 2 of them different, for a 2-way support"),
         ({"classes": [10, 20, 35]}, "support_set.classes: class 35 is not among the novel classes of metadataset"),
-        ({"shot": 3}, "class 10 has 4 images, but 3 shots and 2 queries need 5; lower evaluation.support_set.shot or"),
+        (
+            {"shot": 3},
+            "class 10 (flower 10) has 4 images, but 3 shots and 2 queries need 5; lower evaluation.support_set.shot or",
+        ),
     ],
 )
 def test_what_the_rows_cannot_serve_is_refused(arguments: dict[str, Any], sentence: str) -> None:

@@ -18,7 +18,7 @@ from ppfsl.errors import UserError
 from ppfsl.files import only_one, write_text
 from ppfsl.training import pretrain
 from ppfsl.training.checkpoint import load_checkpoint, save_checkpoint
-from tests.pipeline.runs import STAGES, Tree, changed, configured, contents, result_of, timeless
+from tests.pipeline.runs import ADAPTATIONS, STAGES, Tree, changed, configured, contents, result_of, timeless
 
 
 @pytest.mark.parametrize(
@@ -192,26 +192,27 @@ def test_two_processes_do_not_write_in_one_folder(tiny_tree: Callable[[], Tree],
     pipeline.run(config, "tiny")
 
 
-@pytest.mark.parametrize("checkpoint", [None, "best.safetensors"])
-def test_a_folder_is_held_until_the_report_is_written(
-    tiny_tree: Callable[[], Tree], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, quiet: None, checkpoint: str | None
+@pytest.mark.parametrize("tool", ["train", "eval"])
+def test_a_run_holds_its_folder_until_its_results_are_shown(
+    tool: str, run_again: Path, whole_tree: Tree, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    config, folder = configured(tiny_tree(), tmp_path / "run"), tmp_path / "run"
-    if checkpoint is not None:
-        trained = pipeline.run(config, "tiny") / "checkpoints" / checkpoint
-        config, folder = configured(tiny_tree(), tmp_path / "evaluated"), tmp_path / "evaluated"
-    asked = []
+    best = run_again / "checkpoints" / "best.safetensors"
+    folder, checkpoint = (run_again, None) if tool == "train" else (tmp_path / "evaluated", best)
+    said = []
 
-    def report(*_: object) -> None:
-        with pytest.raises(UserError, match="another process is at work in"), only_one(folder):
+    def another_comes(where: Path, *_: object) -> None:
+        with pytest.raises(UserError) as caught, only_one(where):
             pass
-        asked.append(folder)
+        said.append(str(caught.value))
 
-    monkeypatch.setattr(pipeline, "show_run", report)
-    pipeline.run(config, "tiny", None if checkpoint is None else trained)
-    assert asked == [folder]
+    monkeypatch.setattr(pipeline, "show_run", another_comes)
+    pipeline.run(configured({**whole_tree, "adaptations": ADAPTATIONS[:1]}, folder), "tiny", checkpoint)
+    assert said == [f"another process is at work in {folder}; wait until it ends, or choose another output_dir"]
     with only_one(folder):
-        pass
+        before = contents(folder)
+        with pytest.raises(UserError, match="another process is at work"):
+            pipeline.run(configured(whole_tree, folder), "tiny", checkpoint)
+        assert contents(folder) == before
 
 
 def test_a_run_that_never_finished_an_epoch_binds_nobody(

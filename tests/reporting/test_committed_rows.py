@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from ppfsl.config import Config
-from ppfsl.config_file import config_name, load_config, run_folder
+from ppfsl.config_file import config_name, evaluation_folder, load_config, run_folder
 from ppfsl.reporting.rows import About, read_rows
 
 ROOT = Path(__file__).parents[2]
@@ -23,6 +23,12 @@ def told(about: About) -> tuple[str, Config, str]:
     path = Path(words[words.index("-c") + 1])
     changes = [words[place + 1] for place, word in enumerate(words) if word == "-o"]
     return words[1], load_config(ROOT / path, changes), config_name(path)
+
+
+def given(about: About) -> Path:
+    """The checkpoint that a row's command names."""
+    words = shlex.split(about.command)
+    return Path(words[words.index("--checkpoint") + 1])
 
 
 @pytest.mark.parametrize("row", sorted(ROWS))
@@ -84,8 +90,9 @@ def test_no_two_trainings_share_a_folder() -> None:
 def test_evaluations_of_one_folder_do_not_overwrite_one_another() -> None:
     folders: dict[Path, list[str]] = {}
     for about, _ in ROWS.values():
-        _, config, name = told(about)
-        folders.setdefault(run_folder(config, name), []).append(about.command)
+        tool, config, name = told(about)
+        folder = run_folder(config, name) if tool == "tools/train.py" else evaluation_folder(config, name, given(about))
+        folders.setdefault(folder, []).append(about.command)
     assert {str(folder): commands for folder, commands in folders.items() if len(set(commands)) > 1} == {}
 
 

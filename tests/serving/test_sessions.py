@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ppfsl.classifier.predict import BATCH, Answer, Unreadable
+from ppfsl.classifier.pictures import Unreadable
+from ppfsl.classifier.predict import BATCH, Answer
 from ppfsl.errors import UserError
 from ppfsl.serving.sessions import LimitError, Session, Sessions, UnknownSessionError
 

@@ -15,7 +15,7 @@ from ppfsl.classifier.model import load_classifier
 from ppfsl.training.checkpoint import Checkpoint, save_checkpoint
 from tests.tools.calling import start, tool
 
-OPTIONS = ("backbone.name=conv4", "backbone.width=4", "data.image_size=16", "device=cpu")
+OPTIONS = ("backbone.name=conv4", "backbone.width=4", "data.image_size=16")
 
 
 @pytest.fixture
@@ -37,7 +37,8 @@ def finetune(place: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
 
 def words(*arguments: str) -> list[str]:
     """A whole command line, some of whose arguments are other than usual."""
-    options = [word for option in (*OPTIONS, "backbone.pretrained=weights.safetensors") for word in ("-o", option)]
+    embedder = () if "--checkpoint" in arguments else (*OPTIONS, "backbone.pretrained=weights.safetensors")
+    options = [word for option in ("device=cpu", *embedder) for word in ("-o", option)]
     given = {"--support": "flowers", "--model": "my.safetensors"}
     given |= dict(zip(arguments[::2], arguments[1::2], strict=True))
     return [*(word for pair in given.items() for word in pair), *options]
@@ -129,6 +130,36 @@ def test_mistakes_are_one_sentence(
         change(place)
     refused(finetune(place, *arguments), saying)
     assert not (place / "my.safetensors").exists()
+
+
+@pytest.mark.parametrize(
+    ("option", "key"),
+    [
+        ("data.image_size=64", "data.image_size"),
+        ("data={embedding_cache: 0, image_size: 64}", "data.image_size"),
+        ("backbone.name=conv4", "backbone.name"),
+        ("pretrain=[]", "pretrain"),
+    ],
+)
+@pytest.mark.parametrize("name", ["finetune", "serve"])
+def test_keys_that_a_checkpoint_leaves_unread_are_refused(place: Path, name: str, option: str, key: str) -> None:
+    if name == "serve":
+        pytest.importorskip("uvicorn", reason="needs requirements-serve.txt", exc_type=ImportError)
+    own = {"finetune": ("--support", "flowers", "--model", "my.safetensors"), "serve": ("--port", "0")}[name]
+    done = tool(name, place, *own, "--checkpoint", "weights.safetensors", "-o", "seed=1", "-o", option)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == f"error: -o {option}: nothing reads {key} where --checkpoint is given; leave it out\n"
+    assert not (place / "my.safetensors").exists()
+
+
+def test_keys_that_are_read_beside_a_checkpoint_are_taken(place: Path) -> None:
+    options = ("seed=1", "threads=1", "adaptations=[{name: class_mean}]", "data.embedding_cache=0", "onednn=false")
+    words = [word for option in options for word in ("-o", option)]
+    done = tool(
+        "finetune", place, "--support", "flowers", "--model", "my.safetensors", "--checkpoint", "weights.safetensors",
+        *words,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
 
 
 def test_places_that_cannot_be_written_are_named(place: Path) -> None:

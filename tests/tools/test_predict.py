@@ -103,6 +103,31 @@ def test_the_three_forms_agree(place: Path) -> None:
         assert ("none of these?" in line) == plain["unlike"]
 
 
+def test_a_folder_that_cannot_be_read_is_named_and_the_others_are_labelled(
+    spoiled: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in (1, 3):
+        next((spoiled / "pictures").glob(f"* {number}b.*")).unlink()
+    (spoiled / "pictures" / "closed").mkdir()
+    scandir = os.scandir
+
+    def refuse(path: Any) -> Any:  # root may read everything, so the refusal is played
+        if str(path).endswith("closed"):
+            raise PermissionError(13, "Permission denied", str(path))
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    done = predict(spoiled, "pictures", "--json")
+    assert done.returncode == 2
+    assert done.stderr == (
+        "error: 1 of 7 pictures could not be read (pictures/closed: the folder cannot be read: Permission denied); "
+        "all others are labelled\n"
+    )
+    rows = objects(done)
+    assert rows[0] == {"picture": "pictures/closed", "error": "the folder cannot be read: Permission denied"}
+    assert len(rows) == 7 and all("label" in row for row in rows[1:])
+
+
 @pytest.fixture
 def exported(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     """What is exported, as it is."""

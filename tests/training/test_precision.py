@@ -171,5 +171,5 @@ def test_methods_of_many_steps_are_refused(tiny_tree: Callable[[], dict[str, Any
     config = parse_config(tree, "tiny")
     data = pipeline.open_data(config)
     with pytest.raises(UserError, match=r"^1_maml: amp: O1 does not go with maml, whose steps need 32 bits; set it to"):
-        pipeline.trained_embedder(config, data, tmp_path / "run")
+        pipeline.prepared_training(config, data, tmp_path / "run")
     assert not (tmp_path / "run").exists()

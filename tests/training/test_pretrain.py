@@ -12,6 +12,7 @@ from ppfsl.backbones.embedder import Embedder
 from ppfsl.backbones.weights import weights_of
 from ppfsl.config_file import parse_config
 from ppfsl.training.checkpoint import load_checkpoint
+from ppfsl.training.pretrain import pretrain
 from ppfsl.training.validation import Validation
 
 Tree = dict[str, Any]
@@ -43,7 +44,7 @@ def test_what_is_kept_of_the_first_weights_is_validated_and_saved(
     for name, kept in (("without", 0.0), ("with", share)):
         tree = {**tiny_tree(), "pretrain": [before, {**stage, "keep_start": kept}]}
         config = parse_config({**tree, "output_dir": str(tmp_path / name)}, "a test")
-        pipeline.trained_embedder(config, pipeline.open_data(config), tmp_path / name)
+        pretrain(*pipeline.prepared_training(config, pipeline.open_data(config), tmp_path / name))
         ends[name] = load_checkpoint(tmp_path / name / "checkpoints" / "best.safetensors").weights
     first = load_checkpoint(tmp_path / "with" / "checkpoints" / "1_cross_entropy.safetensors").weights
     assert len(scored) == 6

@@ -176,6 +176,6 @@ def test_what_cannot_be_served_names_the_keys_of_validation(table: ImageTable) -
     with pytest.raises(UserError) as caught:
         validation(table, shot=8)
     assert str(caught.value) == (
-        "validation: class 3 has 10 images, but 8 shots and 3 queries need 11; "
+        "validation: class 3 (3) has 10 images, but 8 shots and 3 queries need 11; "
         "lower validation.shot or validation.query, or add images"
     )

@@ -41,6 +41,16 @@ def test_floating_point_grey_is_refused_not_blackened() -> None:
         to_square(open_image(encoded(image, "TIFF")), 16, 3)
 
 
+@pytest.mark.parametrize("kind", [np.int32, np.uint32])
+def test_32_bit_grey_is_refused_not_blackened(kind: type) -> None:
+    values = (np.arange(256) * (2**31 // 256)).astype(kind).reshape(16, 16)
+    image = Image.fromarray(values.astype(np.int32))
+    content = encoded(image, "TIFF", tiffinfo={339: 2 if kind is np.int32 else 1})  # SampleFormat: signed, unsigned
+    with pytest.raises(ValueError) as caught:
+        to_square(open_image(content), 16, 3)
+    assert str(caught.value) == "32-bit or signed grey; convert it to 8 or unsigned 16 bits"
+
+
 @pytest.mark.parametrize(("width", "height", "size"), [(60, 40, 16), (40, 60, 16), (50, 33, 20), (12, 30, 24)])
 def test_shorter_side_becomes_the_size_and_the_rest_is_cropped_centrally(width: int, height: int, size: int) -> None:
     image = noise(width, height, 1)

@@ -18,6 +18,63 @@ def test_unwritable_output_folder(tiny: Path, own_folder: Path) -> None:
     assert (own_folder / "file").read_text(encoding="utf-8") == "not a folder"
 
 
+LOOKING = {
+    "train": ("-c", "TINY", "-o", "output_dir=PLACE/run"),
+    "eval": ("-c", "TINY", "-o", "output_dir=run", "--checkpoint", "PLACE/checkpoints/best.safetensors"),
+    "verify": ("--run", "PLACE", "a.png", "b.png"),
+    "export": ("--checkpoint", "PLACE", "--output", "exported"),
+    "finetune": ("--support", "PHOTOGRAPHS", "--model", "m.safetensors", "--checkpoint", "PLACE"),
+    "predict": ("PHOTOGRAPHS", "--model", "PLACE/m.safetensors"),
+}
+
+
+@pytest.mark.parametrize("tool", LOOKING)
+@pytest.mark.parametrize("reason", ["File name too long", "Permission denied"])
+def test_paths_that_cannot_be_looked_up(
+    tiny: Path, photographs: Path, own_folder: Path, monkeypatch: pytest.MonkeyPatch, tool: str, reason: str
+) -> None:
+    place = "n" * 300 if reason == "File name too long" else "closed"
+    stat = os.stat
+
+    def refuse(path: object, **further: bool) -> os.stat_result:  # root may enter every folder: the refusal is played
+        if str(path).startswith("closed"):
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return stat(path, **further)  # type: ignore[call-overload, no-any-return]
+
+    monkeypatch.setattr(os, "stat", refuse)
+    words = {"TINY": str(tiny), "PHOTOGRAPHS": str(photographs)}
+    arguments = [words.get(word, word.replace("PLACE", place)) for word in LOOKING[tool]]
+    status, stderr = run_tool(tool, *arguments)
+    assert_one_sentence(
+        status, stderr, f"error: {place}", f" cannot be looked up: {reason}; mend that, or name another"
+    )
+    assert list(own_folder.iterdir()) == []
+
+
+@pytest.mark.parametrize("tool", ["eval", "export", "predict"])
+def test_files_that_may_not_be_read(
+    tiny: Path, photographs: Path, own_folder: Path, monkeypatch: pytest.MonkeyPatch, tool: str
+) -> None:
+    (own_folder / "closed.safetensors").write_bytes(b"")
+    really = Path.open
+
+    def refuse(self: Path, *arguments: str, **further: str) -> object:
+        if self.name == "closed.safetensors":
+            raise PermissionError(errno.EACCES, "Permission denied", str(self))
+        return really(self, *arguments, **further)  # type: ignore[call-overload]
+
+    monkeypatch.setattr(Path, "open", refuse)
+    arguments = {
+        "eval": ("-c", str(tiny), "-o", "output_dir=run", "--checkpoint", "closed.safetensors"),
+        "export": ("--checkpoint", "closed.safetensors", "--output", "exported"),
+        "predict": (str(photographs), "--model", "closed.safetensors"),
+    }[tool]
+    sentence = "closed.safetensors cannot be read: Permission denied; mend that, or name another file"
+    status, stderr = run_tool(tool, *arguments)
+    assert_one_sentence(status, stderr)
+    assert stderr == f"error: {sentence}\n"
+
+
 def test_unwritable_cache(tiny: Path, own_folder: Path) -> None:
     (own_folder / "cache").write_text("not a folder", encoding="utf-8")
     assert_one_sentence(*run_tool("train", *overridden(tiny, output_dir="run")), "cache")

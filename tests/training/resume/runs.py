@@ -140,7 +140,8 @@ def configured(tree: Tree, folder: Path) -> Config:
 def train(tree: Tree, folder: Path) -> dict[str, np.ndarray]:
     """Train in a folder as far as it goes; the weights of the embedder and of what the method learned beside it."""
     config = configured(tree, folder)
-    embedder, layer = pipeline.trained_embedder(config, pipeline.open_data(config), folder)
+    job, embedder = pipeline.prepared_training(config, pipeline.open_data(config), folder)
+    layer = pretrain.pretrain(job, embedder)
     own = {} if layer is None else {f"layer.{name}": value.numpy() for name, value in layer.state_dict().items()}
     return {**{name: value.numpy() for name, value in embedder.state_dict().items()}, **own}
 

@@ -82,7 +82,7 @@ def test_last_and_best_hold_what_the_method_of_the_moment_learned(
 def test_training_ends_with_a_layer_that_nothing_changes(method_tree: Tree, tmp_path: Path, eager: None) -> None:
     config = configured({**method_tree, "pretrain": [METHODS[2]]}, tmp_path / "run")
     for _ in range(2):  # trained, then loaded
-        _, layer = pipeline.trained_embedder(config, pipeline.open_data(config), tmp_path / "run")
+        layer = pretrain.pretrain(*pipeline.prepared_training(config, pipeline.open_data(config), tmp_path / "run"))
         assert layer is not None
         assert not any(part.training for part in layer.sublayers(include_self=True))
         assert all(parameter.stop_gradient for parameter in layer.parameters())
