@@ -152,6 +152,7 @@ def test_evaluation_is_that_of_one_process(tree: Tree, whole: Path, tmp_path: Pa
     config = parse_config({**tree, "output_dir": str(tmp_path / "alone")}, "a test")
     pipeline.run(config, "tiny", whole / "checkpoints" / "best.safetensors")
     alone, two = (result(folder) for folder in (tmp_path / "alone", whole))
+    assert alone.pop("checkpoint")["file"] == f"{whole.name}/checkpoints/best.safetensors"
     assert alone.pop("processes") == {"training": [2], "evaluation": 1}
     assert two.pop("processes") == {"training": [2], "evaluation": 2}
     assert alone == two

@@ -63,6 +63,7 @@ def test_the_tool_scores_the_best_checkpoint_of_a_method_alike(
 ) -> None:
     folder, tree = method_runs[kind]
     found = evaluate_with_tool(tree, folder / "checkpoints" / "best.safetensors", tmp_path / "tool")
+    assert found.pop("checkpoint")["file"] == f"{folder.name}/checkpoints/best.safetensors"
     assert timeless(found) == timeless(result_of(folder))
 
 
