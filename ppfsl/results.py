@@ -15,7 +15,7 @@ from ppfsl.data.support_set import SupportSet
 from ppfsl.data.table import ImageTable
 from ppfsl.distributed import ALONE, World
 from ppfsl.evaluation import Evaluation, evaluate
-from ppfsl.files import kind_of, read_json, write_json
+from ppfsl.files import kind_of, write_json
 from ppfsl.inference.cache import NO_CACHE, EmbeddingCache
 from ppfsl.methods.base import Method
 from ppfsl.methods.build import build_method
@@ -23,6 +23,7 @@ from ppfsl.methods.gradient_based import GradientBased
 from ppfsl.methods.similarity import Similarity
 from ppfsl.progress import detail
 from ppfsl.questions import episodes_of, run_pairs
+from ppfsl.result_file import read_result
 from ppfsl.runtime import git_revision
 from ppfsl.subject import Data, Subject, Trained, gather_for
 from ppfsl.verification import choose_threshold, verify
@@ -223,8 +224,6 @@ def _old_results(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     if kind_of(path) is None:
         return {}, {}
 
-    def parse(value: Any) -> tuple[dict[str, Any], dict[str, Any]]:
-        return {entry["fingerprint"]: entry for entry in value["evaluations"]}, dict(value.get("verification", {}))
-
-    rows, pairs = read_json(path, parse)
-    return rows, pairs
+    result = read_result(path)
+    rows = {entry["fingerprint"]: entry for entry in result["evaluations"] if "fingerprint" in entry}
+    return rows, result.get("verification") or {}

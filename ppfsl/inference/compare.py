@@ -90,7 +90,8 @@ def _parse_threshold(result: Any) -> float | None:
         raise TypeError("it is no result of a run; give a --threshold")
     if result.get("verification") is None:
         return None
-    threshold = result["verification"]["threshold"]
+    pairs = result["verification"]
+    threshold = pairs.get("threshold") if isinstance(pairs, dict) else None
     if not isinstance(threshold, int | float) or not math.isfinite(threshold):
         raise ValueError(f"its verification.threshold is {threshold!r}; give one with --threshold")
     return threshold

@@ -14,10 +14,10 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from ppfsl.errors import UserError
-from ppfsl.files import read_json
 from ppfsl.notation import parse_yaml
 from ppfsl.reporting import wording
 from ppfsl.reporting.pairing import same_pictures
+from ppfsl.result_file import read_result
 
 Model = TypeVar("Model", bound=BaseModel)
 Said = TypeVar("Said", bound="Prose")
@@ -81,7 +81,7 @@ def read_rows(results: Path) -> list[Row]:
         UserError: when there are none, or a row's folder lacks a file or holds a malformed one.
     """
     folders = [path.parent for path in results.rglob("result.json")]
-    rows = [(_parse(About, folder / "about.yaml"), read_json(folder / "result.json"), folder) for folder in folders]
+    rows = [(_parse(About, folder / "about.yaml"), read_result(folder / "result.json"), folder) for folder in folders]
     if not rows:
         raise UserError(f"there is no result.json below {results}; copy the ones to show there, with an about.yaml")
     for row in rows:

@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from ppfsl.errors import UserError
-from ppfsl.files import read_json
 from ppfsl.progress import warn
 from ppfsl.reporting import wording
 from ppfsl.reporting.pairing import QUESTIONS, Evaluation, paired_difference, same_pictures, same_questions
 from ppfsl.reporting.terminal import console_of, text_of
+from ppfsl.result_file import read_result
 
 _TASK = (*QUESTIONS, "support_set")
 
@@ -68,7 +68,7 @@ def compare_runs(folders: Sequence[Path]) -> list[Task]:
     groups: list[list[Asked]] = []
     posers: list[set[int]] = []  # which of the runs
     for run, (name, folder) in enumerate(zip(names, folders, strict=True)):
-        result = read_json(folder / "result.json", _checked)
+        result = read_result(folder / "result.json")
         for evaluation in result["evaluations"]:
             asked = name, result, evaluation
             place = next((place for place, group in enumerate(groups) if _same_task(group[0], asked)), len(groups))
@@ -118,16 +118,6 @@ def to_markdown(tasks: Sequence[Task]) -> str:
         head = "| run | adaptation | | accuracy, % | difference, points |\n|---|---|---|---|---|"
         parts.append("\n".join([f"**{task.title}**\n", head, *rows]))
     return "\n\n".join(parts) + "\n"
-
-
-def _checked(result: Any) -> dict[str, Any]:
-    for evaluation in result["evaluations"]:
-        for key in (*_TASK, "adaptation", "accuracy", "ci95", "transductive", "episode_correct"):
-            evaluation[key]
-        if len(evaluation["episode_correct"]) != evaluation["episodes"]:
-            raise ValueError(f"it has {len(evaluation['episode_correct'])} of {evaluation['episodes']} episodes")
-    result["dataset"], result["split"]
-    return dict(result)
 
 
 def _same_task(asked: Asked, other: Asked) -> bool:

@@ -10,13 +10,14 @@ from pathlib import Path
 from typing import Any
 
 from ppfsl.errors import UserError
-from ppfsl.files import make_folder, read_json, write_json, write_text
+from ppfsl.files import make_folder, write_json, write_text
 from ppfsl.reporting import wording
 from ppfsl.reporting.comparisons import comparison_section
 from ppfsl.reporting.pairing import Evaluation, paired_difference, same_questions
 from ppfsl.reporting.phrases import CHINESE, ENGLISH, Phrases
 from ppfsl.reporting.rows import About, Comparison, Row, read_comparisons, read_rows, repeats_of
 from ppfsl.reporting.sections import contents, homes, needed
+from ppfsl.result_file import read_result
 
 MOST_CLASSES = 200
 """Rows keep what was right class by class, and confusion matrices, of no more classes than this."""
@@ -80,7 +81,7 @@ def add_row(run: Path, folder: Path) -> None:
     Raises:
         UserError: when the run has no result, or a damaged one.
     """
-    result = read_json(run / "result.json")
+    result = read_result(run / "result.json")
     for evaluation in result["evaluations"]:
         if len(evaluation["per_class"]) > MOST_CLASSES and not evaluation["support_set"]:
             del evaluation["confusion"], evaluation["per_class"]

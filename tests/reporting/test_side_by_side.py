@@ -131,10 +131,10 @@ def test_tables_say_the_same(run: Callable[..., Path]) -> None:
 @pytest.mark.parametrize(
     ("spoil", "complaint"),
     [
-        (lambda result: result.pop("dataset"), "it has no key 'dataset'"),
-        (lambda result: result["evaluations"][0].pop("episode_correct"), "it has no key 'episode_correct'"),
-        (lambda result: result["evaluations"][0]["episode_correct"].pop(), "it has 3 of 4 episodes"),
-        (lambda result: result.update(evaluations=3), "cannot be used"),
+        (lambda result: result.pop("dataset"), "dataset: field required; remove it and run"),
+        (lambda result: result["evaluations"][0].pop("episode_correct"), r"evaluations\.0\.episode_correct: field req"),
+        (lambda result: result["evaluations"][0]["episode_correct"].pop(), r"evaluations\.0 has 3 of 4 episodes; rem"),
+        (lambda result: result.update(evaluations=3), "evaluations: input should be a valid list; remove it and run"),
     ],
 )
 def test_a_damaged_result_is_named(spoil: Callable[[Result], Any], complaint: str, run: Callable[..., Path]) -> None:
