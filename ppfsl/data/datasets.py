@@ -1,5 +1,7 @@
 """From the configuration's `data` keys to an image table and its class split."""
 
+from pathlib import Path
+
 from ppfsl.config import DataConfig
 from ppfsl.data.class_split import ClassSplit, load_split, ratio_split
 from ppfsl.data.flowers102 import flowers102_source
@@ -8,6 +10,7 @@ from ppfsl.data.omniglot import CHARACTERS, ROTATIONS, omniglot_source
 from ppfsl.data.roots import cache_root, data_root
 from ppfsl.data.source import Source
 from ppfsl.data.table import ImageTable, load_table
+from ppfsl.errors import UserError
 from ppfsl.progress import warn
 
 
@@ -51,13 +54,29 @@ def open_split(config: DataConfig, table: ImageTable) -> ClassSplit:
     return ratio_split(table.labels, config.split_ratio, config.split_seed)
 
 
+def _named_folder(config: DataConfig) -> Path:
+    """The folder of `name: folder`.
+
+    Raises:
+        UserError: when it is relative and not there, saying where it was looked for.
+    """
+    named = Path(config.folder or "")
+    path = data_root(config.root) / named
+    if not named.is_absolute() and not path.exists():
+        raise UserError(
+            f"{path} does not exist: data.folder counts from data.root, else from $PPFSL_DATA; set data.root (to . for "
+            "the working directory), or give the whole path"
+        )
+    return path
+
+
 def _open_source(config: DataConfig) -> Source:
     if config.name == "flowers102":
         return flowers102_source(data_root(config.root) / "flowers102")
     if config.name == "omniglot":
         return omniglot_source(data_root(config.root) / "omniglot", config.rotations)
     if config.name == "folder":
-        return folder_source(data_root(config.root) / (config.folder or ""))
+        return folder_source(_named_folder(config))
     from ppfsl.data.synthetic import synthetic_source
 
     drawn = config.synthetic

@@ -36,6 +36,24 @@ def test_a_relative_folder_lies_below_the_root(
     assert len(open_table(config)) == 144
 
 
+@pytest.mark.parametrize("root", [None, "given"])
+def test_a_relative_folder_that_is_not_there_is_said_to_be_looked_for_below_the_root(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, root: str | None
+) -> None:
+    monkeypatch.setenv("PPFSL_DATA", str(tmp_path))
+    with pytest.raises(UserError) as caught:
+        open_table(DataConfig(name="folder", folder="a/b", root=root))
+    assert str(caught.value) == (
+        f"{root or tmp_path}/a/b does not exist: data.folder counts from data.root, else from $PPFSL_DATA; set "
+        "data.root (to . for the working directory), or give the whole path"
+    )
+
+
+def test_an_absolute_folder_that_is_not_there_is_named(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"/nowhere does not exist; give a folder that holds one folder of images per"):
+        open_table(DataConfig(name="folder", folder=str(tmp_path / "nowhere")))
+
+
 def test_the_cache_lies_where_the_variable_says(
     photographs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
