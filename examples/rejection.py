@@ -85,4 +85,4 @@ def _draw(
 
 
 if __name__ == "__main__":
-    run(main, resumes=False)
+    run(main)

@@ -20,7 +20,7 @@ if TYPE_CHECKING:  # pydantic takes a quarter of a second, which --help need not
     from ppfsl.config import Config
 
 
-def run(main: Callable[[], None], several: bool = False, resumes: bool = True) -> None:
+def run(main: Callable[[], None], several: bool = False, resumes: bool = False) -> None:
     """Run a tool's `main`: a user's mistake, a full disk or a lack of memory becomes one line on stderr and status 2.
 
     Ctrl-C exits with 130; a reader of standard output that goes away, such as `head`, ends the tool without a word,

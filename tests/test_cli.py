@@ -3,6 +3,7 @@
 import contextlib
 import os
 import re
+import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +14,7 @@ from ppfsl import cli
 from ppfsl.cli import Parser, device, run
 from ppfsl.errors import UserError
 from ppfsl.progress import detail, progress_bar, say, set_talk, warn
+from tests.tools.calling import TOOLS
 
 
 def raising(error: BaseException) -> None:
@@ -100,6 +102,15 @@ def test_interrupted_tools_say_how_to_go_on_and_promise_no_more(
         with pytest.raises(SystemExit):
             run(interrupted, resumes=resumes)
         assert capsys.readouterr().err == f"interrupted; {words}\n"
+
+
+@pytest.mark.parametrize("tool", sorted(path.stem for path in TOOLS.glob("*.py")))
+def test_tools_promise_to_go_on_where_they_do(tool: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[bool] = []
+    monkeypatch.setattr(cli, "run", lambda main, several=False, resumes=False: asked.append(resumes))
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    runpy.run_path(str(TOOLS / f"{tool}.py"), run_name="__main__")
+    assert asked == [tool in ("train", "eval", "prepare_data")]
 
 
 @pytest.mark.parametrize("lines", [1, 100_000])  # as many as the pipe holds, and more

@@ -44,4 +44,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    run(main, resumes=False)
+    run(main)

@@ -23,4 +23,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    run(main, several=True)
+    run(main, several=True, resumes=True)

@@ -1,6 +1,7 @@
 """What a person sees when a run ends: the table on the terminal, the pictures in VisualDL, the HTML report."""
 
 import io
+import shlex
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -61,7 +62,12 @@ def show_run(
         board.embeddings(f"{support_set.part} classes", embeddings[chosen], names)
     report = write_report(folder, images, embeddings[chosen], names, pictures)
     print_per_class(result)
-    say(f"report: {report}\ncurves: visualdl --logdir {folder / 'vdl'} --language en")
+    say(f"report: {report}\ncurves: {curves_command(folder)}")
+
+
+def curves_command(folder: Path) -> str:
+    """What shows a run's curves, to be typed into a shell."""
+    return f"visualdl --logdir {shlex.quote(str(folder / 'vdl'))} --language en --disable-telemetry"
 
 
 def _picture_file(folder: Path, title: str) -> Path:
