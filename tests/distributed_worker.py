@@ -231,7 +231,7 @@ def end_early(end: str, configuration: Path) -> None:
 
     World._means = means  # type: ignore[method-assign]
     convolution._gradient_of_weight = slow
-    cli.run(lambda: (None, pipeline.run(load_config(configuration, []), "tiny"))[0], several=True)
+    cli.run(lambda: (None, pipeline.run(load_config(configuration, []), "tiny"))[0], several=True, resumes=True)
 
 
 if __name__ == "__main__":
