@@ -155,7 +155,7 @@ def _read(path: Path, above: tuple[Path, ...]) -> dict[str, Any]:
     for base in bases:
         if not isinstance(base, str):
             raise UserError(f"{path}: _base_ must name a file or a list of files, not {base!r}")
-        merged = _merge(merged, _read(path.parent / base, (*above, resolved)))
+        merged = _merge(merged, _read(path.parent / Path(base).expanduser(), (*above, resolved)))
     return _merge(merged, tree)
 
 

@@ -6,6 +6,7 @@ import os
 import re
 import stat
 import tempfile
+import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -83,10 +84,17 @@ def replacing_all(paths: Sequence[Path]) -> Iterator[list[Path]]:
             temporary.unlink(missing_ok=True)
 
 
-def sweep(folder: Path) -> None:
-    """Remove temporary files that killed processes left in a folder; no other process must be writing there."""
+def sweep(folder: Path, older: float = 0.0) -> None:
+    """Remove temporary files that killed processes left in a folder.
+
+    Args:
+        folder: where no other process is writing.
+        older: seconds since the last change of those to be removed, where one may be.
+    """
     for leftover in folder.glob(f"{_PREFIX}????????{_SUFFIX}"):
-        leftover.unlink(missing_ok=True)
+        with contextlib.suppress(FileNotFoundError):
+            if time.time() - leftover.stat().st_mtime >= older:
+                leftover.unlink()
 
 
 def check_writable(path: Path) -> None:

@@ -3,7 +3,6 @@
 import hashlib
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from paddle import nn
 
@@ -12,11 +11,12 @@ from ppfsl.config import Config
 from ppfsl.config_file import evaluation_folder
 from ppfsl.distributed import World
 from ppfsl.errors import UserError
-from ppfsl.files import kind_of, read_json
+from ppfsl.files import kind_of
 from ppfsl.inference.cache import EmbeddingCache
 from ppfsl.inference.finish import finished, unfinished
 from ppfsl.methods.build import build_method
 from ppfsl.progress import warn
+from ppfsl.result_file import read_result
 from ppfsl.subject import Data, Trained
 from ppfsl.training.checkpoint import Checkpoint, checkpoint_file, embedder_of, load_checkpoint, method_layer
 
@@ -94,25 +94,22 @@ def _digest(embedder: Embedder, layer: nn.Layer | None) -> str:
     return digest.hexdigest()
 
 
-def check_results(folder: Path, given: Trained) -> None:
+def check_results(folder: Path, given: Trained | None) -> None:
     """Raise where a folder holds the results of other weights; older results do not tell whose they are.
+
+    Args:
+        folder: that is to hold results.
+        given: the checkpoint that is evaluated; None: a run trains its own.
 
     Raises:
         UserError: naming the checkpoint of these.
     """
-
-    def parse(result: Any) -> tuple[str, str] | None:
-        named = result.get("checkpoint") if isinstance(result, dict) else None
-        return None if named is None else (named["file"], named["weights_sha256"])
-
-    assert given.checkpoint is not None
     path = folder / "result.json"
-    if kind_of(path) is None:
-        return
-    before = read_json(path, parse)
-    if before is not None and before[1] != given.checkpoint["weights_sha256"]:
+    before = None if kind_of(path) is None else read_result(path).get("checkpoint")
+    own = None if given is None or given.checkpoint is None else given.checkpoint["weights_sha256"]
+    if before is not None and before.get("weights_sha256") != own:
         raise UserError(
-            f"{folder} holds the results of other weights, those that {before[0]} had then; "
+            f"{folder} holds the results of other weights, those that {before.get('file')} had then; "
             "choose another output_dir, or remove that folder"
         )
 

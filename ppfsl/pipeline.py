@@ -217,10 +217,10 @@ def _at_work(folder: Path, config: Config, world: World, given: Trained | None =
         return
     make_folder(folder)
     with only_one(folder):
-        if given is not None:  # once more, since another evaluation may have come and gone
-            check_results(folder, given)
-        for place in (folder, folder / "checkpoints", folder / "pictures"):
+        check_results(folder, given)  # for evaluations once more, since another may have come and gone
+        for place in (folder / "checkpoints", folder / "pictures"):
             sweep(place)
+        sweep(folder, older=3600)  # where tools that hold no lock may be writing a classifier or a page
         write_text(folder / "config.yaml", to_yaml(config))
         yield
 

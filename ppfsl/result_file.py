@@ -5,6 +5,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from ppfsl.errors import UserError
 from ppfsl.files import read_json
 
 _REMEDY = "remove it and run its configuration again, which repeats the evaluations alone"
@@ -16,7 +17,12 @@ def read_result(path: Path) -> dict[str, Any]:
     Raises:
         UserError: when it is missing, or is no result of a run, naming the first key at fault.
     """
-    return dict(read_json(path, _checked))
+    try:
+        return dict(read_json(path, _checked))
+    except UserError as error:
+        if _REMEDY in str(error) or not path.is_file():
+            raise
+        raise UserError(f"{error}; {_REMEDY}") from None
 
 
 class _Evaluation(BaseModel):
@@ -43,6 +49,7 @@ class _Result(BaseModel):
     split: str | None
     evaluations: list[_Evaluation] = Field(min_length=1)
     verification: dict[str, Any] | None = None
+    checkpoint: dict[str, str] | None = None
 
 
 def _checked(value: Any) -> dict[str, Any]:

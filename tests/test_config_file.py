@@ -31,6 +31,12 @@ def test_bases_nest_and_are_relative_to_the_file_that_names_them(tmp_path: Path)
     assert (config.seed, config.threads, config.method) == (1, 3, "c")
 
 
+def test_a_base_may_lie_in_the_home_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    write(tmp_path / "home" / "a.yaml", {"seed": 4})
+    assert load(tmp_path, {"_base_": "~/a.yaml"}).seed == 4
+
+
 def test_later_bases_win_over_earlier_ones(tmp_path: Path) -> None:
     write(tmp_path / "a.yaml", {"seed": 1, "threads": 2})
     write(tmp_path / "b.yaml", {"seed": 5})

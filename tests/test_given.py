@@ -85,6 +85,9 @@ def test_results_of_other_weights_are_not_replaced(config: Config, own: Path, tm
         "choose another output_dir, or remove that folder"
     )
     assert contents(folder) == before
+    with pytest.raises(UserError, match="holds the results of other weights, those that two/checkpoints/best"):
+        pipeline.run(config.model_copy(update={"output_dir": str(folder)}), "two")
+    assert contents(folder) == before
 
 
 def test_the_same_weights_in_another_file_are_the_same(config: Config, own: Path, tmp_path: Path) -> None:

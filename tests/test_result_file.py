@@ -33,6 +33,16 @@ def test_other_values_are_no_result(tmp_path: Path, text: str) -> None:
     assert str(caught.value) == f"{path} cannot be used: it is no result of a run; {REMEDY}"
 
 
+@pytest.mark.parametrize("text", ["", '{"dataset": '])
+def test_what_is_cut_off_has_the_remedy_too(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "result.json"
+    path.write_text(text, encoding="utf-8")
+    with pytest.raises(UserError) as caught:
+        read_result(path)
+    assert str(caught.value).startswith(f"{path} cannot be used: ")
+    assert str(caught.value).endswith(f"; {REMEDY}")
+
+
 @pytest.mark.parametrize(
     ("spoil", "reason"),
     [
@@ -44,6 +54,7 @@ def test_other_values_are_no_result(tmp_path: Path, text: str) -> None:
         (lambda r: r["evaluations"][0].update(accuracy="x"), "evaluations.0.accuracy: input should be a valid number"),
         (lambda r: r["evaluations"][0]["episode_correct"].append(1), "evaluations.0 has 3 of 2 episodes"),
         (lambda r: r.update(verification=3), "verification: input should be a valid dictionary"),
+        (lambda r: r.update(checkpoint=3), "checkpoint: input should be a valid dictionary"),
     ],
 )
 def test_what_is_at_fault_is_named_with_the_remedy(

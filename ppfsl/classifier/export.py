@@ -17,7 +17,7 @@ from paddle import nn
 from ppfsl.backbones.embedder import Embedder
 from ppfsl.classifier.model import Classifier
 from ppfsl.errors import UserError
-from ppfsl.files import check_replaceable, make_folder, read_json, replacing_all, write_json
+from ppfsl.files import check_replaceable, kind_of, make_folder, read_json, replacing_all, write_json
 from ppfsl.inference.engine import weights_digest
 from ppfsl.inference.saved import Run, open_network, save_network, silent
 from ppfsl.randomness import generator
@@ -77,12 +77,25 @@ def export(source: Classifier | Embedder, resize: int, folder: Path, formats: Se
         about = _about(source, resize, f"{weights_digest(network)} {architecture}")
         digests = {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
         write_json(model.with_name(_ABOUT), {**about, "digests": _other_formats(folder / _ABOUT, about) | digests})
-        examples = [
-            Path(__file__).parent / "examples" / name for name in (*(_EXAMPLES[form] for form in formats), _SHARED)
-        ]
-        files += [model.with_name(_ABOUT), *examples]
+        files += [model.with_name(_ABOUT), *_examples(formats, folder)]
+        _check_own(files, folder)
         _put(files[::-1], folder)  # models last: with old ones, the new about.json is refused
         return [folder / file.name for file in files]
+
+
+def _examples(formats: Sequence[Format], folder: Path) -> list[Path]:
+    """The scripts of these formats, and those that take the place of an earlier export's, which may know no digests."""
+    names = [name for form, name in _EXAMPLES.items() if form in formats or kind_of(folder / name) == "file"]
+    return [Path(__file__).parent / "examples" / name for name in (*names, _SHARED)]
+
+
+def _check_own(files: Sequence[Path], folder: Path) -> None:
+    """Raise where a file would take the place of one that is of no export, as there is no about.json."""
+    targets = [folder / file.name for file in files]
+    if kind_of(folder / _ABOUT) is None:
+        for target in targets:
+            if kind_of(target) == "file" and target.stat().st_size:
+                raise UserError(f"cannot write {target}: it exists, and is of no export; choose another folder")
 
 
 def _checked(form: Format, model: Path, images: np.ndarray, expected: np.ndarray) -> list[Path]:

@@ -11,6 +11,7 @@ from ppfsl.data.roots import cache_root, data_root
 from ppfsl.data.source import Source
 from ppfsl.data.table import ImageTable, load_table
 from ppfsl.errors import UserError
+from ppfsl.files import kind_of
 from ppfsl.progress import warn
 
 
@@ -62,7 +63,7 @@ def _named_folder(config: DataConfig) -> Path:
     """
     named = Path(config.folder or "")
     path = data_root(config.root) / named
-    if not named.is_absolute() and not path.exists():
+    if not named.is_absolute() and kind_of(path) is None:
         raise UserError(
             f"{path} does not exist: data.folder counts from data.root, else from $PPFSL_DATA; set data.root (to . for "
             "the working directory), or give the whole path"

@@ -183,6 +183,34 @@ def test_exports_without_digests_still_answer(pictures: list[Path], tmp_path: Pa
     assert "picture 0.png " in done.stdout
 
 
+def test_scripts_of_an_earlier_export_are_brought_up_to_date(tmp_path: Path) -> None:
+    """One from before there were digests would give the old model's answers the new classes' names."""
+    export(classifier(), 20, tmp_path, ["paddle"])
+    (tmp_path / "run_onnx.py").write_text("print('sunflower')")
+    export(other_classifier(), 20, tmp_path, ["paddle"])
+    assert "check_files" in (tmp_path / "exported.py").read_text(encoding="utf-8")
+    assert "from exported import" in (tmp_path / "run_onnx.py").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("name", ["model.json", "exported.py"])
+def test_files_that_are_of_no_export_are_not_replaced(name: str, tmp_path: Path) -> None:
+    (tmp_path / name).write_text("mine")
+    with pytest.raises(UserError) as caught:
+        export(classifier(), 20, tmp_path, ["paddle"])
+    assert str(caught.value) == (
+        f"cannot write {tmp_path / name}: it exists, and is of no export; choose another folder"
+    )
+    assert contents(tmp_path) == {name: b"mine"}
+
+
+def test_a_folder_that_was_not_copied_whole_is_said_in_a_sentence(pictures: list[Path], tmp_path: Path) -> None:
+    export(classifier(), 20, tmp_path, ["paddle"])
+    (tmp_path / "model.pdiparams").unlink()
+    done = run_example("paddle", tmp_path, pictures[0].name)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith("error: the model cannot be read (") and done.stderr.count("\n") == 1
+
+
 def test_formats_of_one_network_may_be_exported_one_after_another(tmp_path: Path) -> None:
     about = tmp_path / "about.json"
     export(classifier(), 20, tmp_path, ["paddle"])

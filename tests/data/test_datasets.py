@@ -49,6 +49,14 @@ def test_a_relative_folder_that_is_not_there_is_said_to_be_looked_for_below_the_
     )
 
 
+@pytest.mark.parametrize("below", [True, False])
+def test_a_folder_whose_name_is_too_long_is_named(tmp_path: Path, below: bool) -> None:
+    folder = tmp_path / ("n" * 300)
+    with pytest.raises(UserError) as caught:
+        open_table(DataConfig(name="folder", folder=folder.name if below else str(folder), root=str(tmp_path)))
+    assert str(caught.value) == f"{folder} cannot be looked up: File name too long; mend that, or name another path"
+
+
 def test_an_absolute_folder_that_is_not_there_is_named(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"/nowhere does not exist; give a folder that holds one folder of images per"):
         open_table(DataConfig(name="folder", folder=str(tmp_path / "nowhere")))

@@ -1,6 +1,7 @@
 """A run started again in its folder, after its end or a kill, does what is missing or has changed and no more."""
 
 import json
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -172,8 +173,11 @@ def test_halves_of_files_that_a_kill_left_are_removed(
         whole = sorted(run.rglob("*"))
         for place in (run, run / "checkpoints", run / "pictures"):
             if place.exists():
-                files._temporary_beside(place / "half")
+                os.utime(files._temporary_beside(place / "half"), times=(0, 0))
+        written = files._temporary_beside(run / "now")  # by a tool that holds no lock
         pipeline.run(config, "tiny", checkpoint)
+        assert written.exists()
+        written.unlink()
         assert sorted(run.rglob("*")) == whole
 
 

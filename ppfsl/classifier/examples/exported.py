@@ -21,8 +21,11 @@ def main(open_model: Callable[[], Run], *names: str) -> None:
     """Answer for the pictures on the command line by a model that consists of the files of these names."""
     if not sys.argv[1:]:
         leave(f"name pictures: python {sys.argv[0]} picture.jpg ...")
-    about = json.loads((FOLDER / "about.json").read_text(encoding="utf-8"))
-    check_files(about, *names)
+    try:
+        about = json.loads((FOLDER / "about.json").read_text(encoding="utf-8"))
+        check_files(about, *names)
+    except (OSError, ValueError) as error:
+        leave(f"the model cannot be read ({error}); export it again, or copy all of its folder")
     # What libraries print goes to standard error, the answers alone to standard output.
     output = open(os.dup(1), "w", encoding=sys.stdout.encoding, errors=sys.stdout.errors)  # noqa: PTH123, SIM115
     os.dup2(2, 1)
