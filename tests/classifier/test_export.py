@@ -120,12 +120,14 @@ def test_mistakes_with_the_example_are_one_sentence_each(form: Any, pictures: li
     assert (done.returncode, done.stdout, done.stderr) == (2, "", expected)
     (tmp_path / "empty.png").write_bytes(b"")
     Image.fromarray(np.zeros((20, 20), np.float32)).save(tmp_path / "floating.tiff")
-    done = run_example(form, tmp_path, "empty.png", "floating.tiff", pictures[0].name)
+    Image.fromarray(np.zeros((20, 20), np.int32)).save(tmp_path / "integers.tiff")
+    done = run_example(form, tmp_path, "empty.png", "floating.tiff", "integers.tiff", pictures[0].name)
     assert done.returncode == 2
     assert done.stdout.startswith("picture 0.png ") and done.stdout.count("\n") == 1
-    *_, first, second = done.stderr.splitlines()
+    *_, first, second, third = done.stderr.splitlines()
     assert first == "error: empty.png is not a readable picture (cannot identify image file 'empty.png')"
     assert second.startswith("error: floating.tiff is not a readable picture (floating-point grey; convert it")
+    assert third.startswith("error: integers.tiff is not a readable picture (32-bit or signed grey; convert it")
 
 
 def contents(folder: Path) -> dict[str, bytes]:

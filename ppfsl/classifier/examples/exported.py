@@ -55,6 +55,8 @@ def check_files(about: dict[str, Any], *names: str) -> None:
 def pixels_of(name: str, about: dict[str, Any]) -> np.ndarray:
     """A picture as the model takes it: float32 [1, C, S, S], 0..255."""
     with Image.open(name, formats=FORMATS) as file:
+        if file.mode == "I" and file.format == "TIFF":  # of PNG and PPM, this is 16 bits
+            raise ValueError("32-bit or signed grey; convert it to 8 or unsigned 16 bits")
         image = as_mode(ImageOps.exif_transpose(file), "RGB" if about["channels"] == 3 else "L")
     image = image.resize([side * about["resize"] // min(image.size) for side in image.size], Image.Resampling.BILINEAR)
     margin = (about["resize"] - about["image_size"]) // 2
