@@ -51,14 +51,14 @@ def refuse_unread(overrides: Sequence[str]) -> None:
     """
     for override in overrides:
         key, _, text = override.partition("=")
-        for leaf in _leaves(key, yaml.safe_load(text)):
+        for leaf in _leaves(key, parse_yaml(text)):
             if not any(leaf == known or leaf.startswith(f"{known}.") for known in _READ_BESIDE_CHECKPOINT):
                 raise UserError(f"-o {override}: nothing reads {leaf} where --checkpoint is given; leave it out")
 
 
 def _leaves(key: str, value: Any) -> list[str]:
-    """The dotted keys below a key, or itself."""
-    if not isinstance(value, dict) or not value:
+    """The dotted keys below a key, of which an empty mapping has none, or itself."""
+    if not isinstance(value, dict):
         return [key]
     return [leaf for name, below in value.items() for leaf in _leaves(f"{key}.{name}", below)]
 

@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 from ppfsl.config import Config, FinetuneConfig, TripletConfig
-from ppfsl.config_file import config_name, evaluation_folder, load_config, parse_config, to_yaml
+from ppfsl.config_file import config_name, evaluation_folder, load_config, parse_config, refuse_unread, to_yaml
 from ppfsl.errors import UserError
 from tests.config.loading import STAGE, load, mistake, write
 
@@ -289,3 +289,11 @@ def test_an_evaluation_that_is_started_beside_its_checkpoint(tmp_path: Path, mon
     monkeypatch.chdir(tmp_path / "run" / "checkpoints")
     found = evaluation_folder(parse_config({}, "a test"), "mine", Path("best.safetensors"))
     assert found == tmp_path / "run" / "eval_best"
+
+
+def test_keys_beside_a_checkpoint_that_are_read_pass() -> None:
+    refuse_unread(["data={}", "data={cache_dir: x}", "embedding={mirror: true}", "adaptations.0.name=class_mean"])
+    with pytest.raises(
+        UserError, match=r"^-o data=\{split: x\}: nothing reads data\.split where --checkpoint is given"
+    ):
+        refuse_unread(["data={split: x}"])
