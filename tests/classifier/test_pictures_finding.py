@@ -12,6 +12,7 @@ from PIL import Image
 from ppfsl.classifier import pictures
 from ppfsl.classifier.pictures import Unreadable, find_pictures, find_support, read_square, read_support
 from ppfsl.errors import UserError
+from tests.closed import close_folders
 
 
 def touch(folder: Path, *names: str) -> None:
@@ -249,14 +250,7 @@ def test_linked_folders_are_looked_into(tmp_path: Path) -> None:
 
 def test_folders_that_cannot_be_read_are_named_in_their_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     touch(tmp_path, "a.png", "closed/b.png", "z.png")
-    scandir = os.scandir
-
-    def refuse(path: Path) -> object:  # root may read everything, so the refusal is played
-        if path.name == "closed":
-            raise PermissionError(13, "Permission denied", str(path))
-        return scandir(path)
-
-    monkeypatch.setattr(os, "scandir", refuse)
+    close_folders(monkeypatch, "closed")
     closed = Unreadable(str(tmp_path / "closed"), "the folder cannot be read: Permission denied")
     assert find_pictures([tmp_path]) == [tmp_path / "a.png", closed, tmp_path / "z.png"]
 

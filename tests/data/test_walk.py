@@ -1,11 +1,11 @@
 """What lies below a folder, through links and past what cannot be read."""
 
-import os
 from pathlib import Path
 
 import pytest
 
 from ppfsl.data.walk import files_below
+from tests.closed import close_folders
 
 
 def touch(folder: Path, *names: str) -> Path:
@@ -64,14 +64,7 @@ def test_folders_that_cannot_be_read_are_told_and_the_others_read(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     touch(tmp_path, "a.png", "closed/b.png", "open/c.png")
-    scandir = os.scandir
-
-    def refuse(path: Path) -> object:  # root may read everything, so the refusal is played
-        if path.name == "closed":
-            raise PermissionError(13, "Permission denied", str(path))
-        return scandir(path)
-
-    monkeypatch.setattr(os, "scandir", refuse)
+    close_folders(monkeypatch, "closed")
     failures: list[OSError] = []
     found = files_below(tmp_path, tmp_path, failures.append)
     assert sorted(file.name for file in found) == ["a.png", "c.png"]
