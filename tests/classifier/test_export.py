@@ -5,6 +5,7 @@ import hashlib
 import importlib.util
 import json
 import os
+import signal
 import subprocess
 import sys
 from dataclasses import replace
@@ -128,6 +129,32 @@ def test_mistakes_with_the_example_are_one_sentence_each(form: Any, pictures: li
     assert first == "error: empty.png is not a readable picture (cannot identify image file 'empty.png')"
     assert second.startswith("error: floating.tiff is not a readable picture (floating-point grey; convert it")
     assert third.startswith("error: integers.tiff is not a readable picture (32-bit or signed grey; convert it")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows ends programs in other ways")
+def test_the_example_ends_without_a_traceback(pictures: list[Path], tmp_path: Path) -> None:
+    export(classifier(), 20, tmp_path, ["paddle"])
+    interrupted = "import signal\nfrom exported import main\n"
+    interrupted += "main(lambda: signal.raise_signal(signal.SIGINT))\n"
+    (tmp_path / "run_paddle.py").rename(tmp_path / "run_whole.py")
+    (tmp_path / "run_paddle.py").write_text(interrupted, encoding="utf-8")
+    done = run_example("paddle", tmp_path, "a.png")
+    assert (done.returncode, done.stderr) == (-signal.SIGINT, "")
+    reading, writing = os.pipe()
+    os.close(reading)
+    command = [sys.executable, "run_whole.py", *(picture.name for picture in pictures)]
+    with open(writing, "w") as output:  # noqa: PTH123, a descriptor
+        left = subprocess.run(command, stdout=output, stderr=subprocess.PIPE, text=True, cwd=tmp_path)
+    assert left.returncode == -signal.SIGPIPE
+    assert "Traceback" not in left.stderr
+
+
+def test_the_example_names_an_absent_package(tmp_path: Path) -> None:
+    export(classifier(), 20, tmp_path, ["paddle"])
+    (tmp_path / "paddle.py").write_text("raise ImportError(\"No module named 'paddle'\")", encoding="utf-8")
+    done = run_example("paddle", tmp_path, "a.png")
+    assert done.stderr == "error: No module named 'paddle'; the first line of run_paddle.py says what to install\n"
+    assert (done.returncode, done.stdout) == (2, "")
 
 
 def contents(folder: Path) -> dict[str, bytes]:

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -19,6 +20,7 @@ Run = Callable[[np.ndarray], np.ndarray]
 
 def main(open_model: Callable[[], Run], *names: str) -> None:
     """Answer for the pictures on the command line by a model that consists of the files of these names."""
+    end_at_once()
     if not sys.argv[1:]:
         leave(f"name pictures: python {sys.argv[0]} picture.jpg ...")
     try:
@@ -29,7 +31,10 @@ def main(open_model: Callable[[], Run], *names: str) -> None:
     # What libraries print goes to standard error, the answers alone to standard output.
     output = open(os.dup(1), "w", encoding=sys.stdout.encoding, errors=sys.stdout.errors)  # noqa: PTH123, SIM115
     os.dup2(2, 1)
-    run, unreadable = open_model(), 0
+    try:
+        run, unreadable = open_model(), 0
+    except ImportError as error:
+        leave(f"{error}; the first line of {sys.argv[0]} says what to install")
     for name in sys.argv[1:]:
         try:
             pixels = pixels_of(name, about)
@@ -41,6 +46,14 @@ def main(open_model: Callable[[], Run], *names: str) -> None:
         words = answer if about["classes"] is None else f"{about['classes'][answer.argmax()]} {answer.max():.1%}"
         print(name, words, file=output, flush=True)
     sys.exit(2 if unreadable else 0)
+
+
+def end_at_once() -> None:
+    """End without a traceback where Ctrl-C is pressed, and where nobody reads the answers any more."""
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # a shell's background jobs ignore Ctrl-C
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+    if hasattr(signal, "SIGPIPE"):  # not on Windows
+        signal.signal(signal.SIGPIPE, signal.SIG_DFL)
 
 
 def check_files(about: dict[str, Any], *names: str) -> None:
