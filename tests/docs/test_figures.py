@@ -4,6 +4,7 @@ import functools
 import itertools
 import json
 import re
+import statistics
 from pathlib import Path
 from typing import Any
 
@@ -120,6 +121,16 @@ def test_the_analysiss_lines_are_those_of_their_rows(page: str) -> None:
         ]
         expected.append([*line[0], *line[1]])
     assert lines_of_tables(page) == expected
+
+
+@pytest.mark.parametrize("page", ["docs/analysis", "docs/analysis_zh"])
+def test_the_analysis_says_how_much_seeds_differ(page: str) -> None:
+    expected = []
+    for row, shot in itertools.product((FINETUNED, "finetuned_metadataset"), (1, 5)):
+        runs = [evaluation(name, "class_mean", shot) for name in (row, f"{row}_seed_1", f"{row}_seed_2")]
+        accuracies = [100 * entry["accuracy"] for entry in runs]
+        expected.append(f"{statistics.mean(accuracies):.2f} ({statistics.stdev(accuracies):.2f})")
+    assert re.findall(r"\d+\.\d+ \(\d+\.\d+\)", read(page)) == expected
 
 
 @pytest.mark.parametrize("page", ["docs/analysis", "README"])
