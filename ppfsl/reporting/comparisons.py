@@ -5,19 +5,23 @@ from pathlib import Path
 from typing import Any
 
 from ppfsl.reporting import wording
-from ppfsl.reporting.pairing import Evaluation, paired_difference, same_questions
+from ppfsl.reporting.pairing import Evaluation, same_questions
 from ppfsl.reporting.phrases import Phrases
+from ppfsl.reporting.repeats import repeats_of, spread
 from ppfsl.reporting.rows import About, Comparison, Row
-from ppfsl.reporting.sections import needed
+from ppfsl.reporting.sections import Home, needed
 
 
-def comparison_section(comparison: Comparison, rows: Sequence[Row], found: Mapping[Path, str], phrases: Phrases) -> str:
-    """The section of a comparison: accuracies, verification where pairs were evaluated, the commands.
+def comparison_section(
+    comparison: Comparison, rows: Sequence[Row], all_rows: Sequence[Row], found: Mapping[Path, Home], phrases: Phrases
+) -> str:
+    """The section of a comparison: accuracies, how seeds differ, verification of pairs, the commands.
 
     Args:
         comparison: its title, remark and reference, in the language of the phrases.
         rows: in order, the reference among them, in the same language.
-        found: in which section each run stands, see `ppfsl.reporting.sections.homes`.
+        all_rows: of the whole page, among them those that repeat one of these with another seed.
+        found: where each run stands, see `ppfsl.reporting.sections.homes`.
         phrases: the page's fixed words.
     """
     compared, reference, _ = next(row for row in rows if row[2].name == comparison.reference)
@@ -32,8 +36,13 @@ def comparison_section(comparison: Comparison, rows: Sequence[Row], found: Mappi
             parts += [f"**{phrases.value(kind)}**\n", *tables]
     if table := list(_verifications(rows, phrases)):
         parts += [f"{phrases.pairs}\n", "\n".join(table) + "\n"]
-    commands = [_command(row, rows, needed(row[0].command, found, phrases), phrases) for row in rows]
-    parts += ["\n".join(f"* {line}" for line in commands) + "\n"]
+    repeats = {row[2]: repeats_of(row[2], all_rows) for row in rows}
+    if table := list(_spreads(rows, repeats, phrases)):
+        parts += [phrases.spreads + "\n", "\n".join(table) + "\n"]
+    commands = [_command(row, rows, needed(row[0].command, found, phrases, comparison.title), phrases) for row in rows]
+    commands += [phrases.command_again.format(command=again.command) for row in rows for again, *_ in repeats[row[2]]]
+    lines = "\n".join(f"* {line}" for line in commands)
+    parts += [f'<details markdown="1">\n<summary>{phrases.commands}</summary>\n\n{lines}\n\n</details>\n']
     return "\n".join(parts)
 
 
@@ -97,34 +106,44 @@ def _accuracies(rows: Sequence[Row], reference: dict[str, Any], kind: str, way: 
     for about, result, _ in rows:
         mine = [e for e in _shown(result, kind) if e["way"] == way]
         for adaptation in dict.fromkeys(e["adaptation"] for e in mine):
-            cells = [
-                cell
-                for task, name in zip(tasks, names, strict=True)
-                for cell in (
-                    *_cells([e for e in mine if e["adaptation"] == adaptation], task, baseline),
-                    *([str(about.reported.get(name, ""))] if reported else []),
-                )
-            ]
-            said = wording.adaptation(next(e for e in mine if e["adaptation"] == adaptation), phrases)
+            own = [e for e in mine if e["adaptation"] == adaptation]
+            cells = [cell for task in tasks for cell in _cells(own, task, baseline, about.reported)[: 2 + reported]]
+            said = wording.adaptation(own[0], phrases)
             line = [_title(about, phrases), said, *cells, f"{about.minutes:g}"]
             yield "| " + " | ".join(line) + " |"
+
+
+def _spreads(rows: Sequence[Row], repeats: Mapping[Path, Sequence[Row]], phrases: Phrases) -> Iterator[str]:
+    """A line per task and adaptation of each run that was repeated with other seeds."""
+    repeated = [row for row in rows if repeats[row[2]]]
+    if not repeated:
+        return
+    yield from wording.table_head(phrases.spread_columns)
+    for about, result, folder in repeated:
+        runs = [run for _, run, _ in repeats[folder]]
+        seeds = phrases.comma.join(str(run["seed"]) for run in (result, *runs))
+        for evaluation in (e for e in result["evaluations"] if _counts(e)):
+            said = wording.task(evaluation), wording.adaptation(evaluation, phrases), seeds, spread(evaluation, runs)
+            yield f"| {about.title} | " + " | ".join(said) + " |"
 
 
 def _counts(evaluation: Evaluation) -> bool:
     return not evaluation["support_set"]
 
 
-def _cells(evaluations: Sequence[Evaluation], task: tuple[int, int], baseline: Sequence[Evaluation]) -> tuple[str, str]:
-    """The accuracy at a task, and the difference to the reference's first adaptation on the same episodes."""
+def _cells(
+    evaluations: Sequence[Evaluation],
+    task: tuple[int, int],
+    baseline: Sequence[Evaluation],
+    reported: Mapping[str, float | str],
+) -> tuple[str, str, str]:
+    """The accuracy at a task, the difference to the reference's first adaptation on the same episodes, the paper's."""
     found = next((e for e in evaluations if (e["way"], e["shot"]) == task), None)
     if found is None:
-        return "", ""
-    accuracy = f"{100 * found['accuracy']:.2f} ± {100 * found['ci95']:.2f}"
-    first = next((e for e in baseline if same_questions(e, found)), None)
-    if first is None or first is found:
-        return accuracy, ""
-    difference, interval = paired_difference(found, first)
-    return accuracy, f"{100 * difference:+.2f} ± {100 * interval:.2f}"
+        return "", "", ""
+    accuracy, paper = wording.figures(found, reported)
+    first = next((e for e in baseline if same_questions(e, found)), found)
+    return accuracy, wording.difference(found, first), paper
 
 
 def _verifications(rows: Sequence[Row], phrases: Phrases) -> Iterator[str]:

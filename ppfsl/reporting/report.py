@@ -15,8 +15,8 @@ from ppfsl.reporting import plots, wording
 from ppfsl.reporting.drawing import to_inline_svg
 from ppfsl.reporting.metrics import read_metrics
 from ppfsl.reporting.page import template
+from ppfsl.reporting.pairing import Evaluation
 from ppfsl.reporting.statistics import wilson_interval
-from ppfsl.reporting.wording import Evaluation
 
 if TYPE_CHECKING:
     from markupsafe import Markup

@@ -54,8 +54,8 @@ class About(Prose):
     """The comparison that the row belongs to, in place of a section of its own."""
     repeats: str = ""
     """The row, in the same folder, of which this is another run with another seed: it is shown there as spread."""
-    reported: dict[str, float | str] = {}
-    """Task, such as "5-way 1-shot" -> accuracy in per cent as its paper has it."""
+    reported: dict[str, float | Annotated[str, Field(pattern=r"^\d+(\.\d+)?( |$)")]] = {}
+    """Task, such as "5-way 1-shot" -> accuracy in per cent as its paper has it, with its interval or a note behind."""
     page: str = ""
     """The method's page below docs/algorithms/, which says what paper that is."""
 
@@ -81,12 +81,11 @@ def read_rows(results: Path) -> list[Row]:
         UserError: when there are none, or a row's folder lacks a file or holds a malformed one.
     """
     folders = [path.parent for path in results.rglob("result.json")]
-    rows = [(_parse(About, folder / "about.yaml"), read_result(folder / "result.json"), folder) for folder in folders]
+    rows = [(parse(About, folder / "about.yaml"), read_result(folder / "result.json"), folder) for folder in folders]
     if not rows:
         raise UserError(f"there is no result.json below {results}; copy the ones to show there, with an about.yaml")
     for row in rows:
         _check_row(*row)
-    _check_repeats(rows)
     return sorted(rows, key=lambda row: (row[0].order, row[2].as_posix()))
 
 
@@ -102,46 +101,6 @@ def _check_row(about: About, result: dict[str, Any], folder: Path) -> None:
         raise UserError(f"{path}: minutes is {about.minutes:g}, but evaluation alone took {evaluated:.1f}; mend it")
 
 
-_SAME = ("dataset", "split", "backbone", "image_size", "pretrained", "stages", "embedding")
-"""What a run has in common with the one that it repeats."""
-
-
-def _check_repeats(rows: Sequence[Row]) -> None:
-    """Raise where a repetition would be shown nowhere, or is none: its row has no section, is another run's, or has
-    the same seed.
-    """
-    repeated = {folder: result for about, result, folder in rows if not (about.comparison or about.repeats)}
-    seeds = {folder: {result["seed"]} for folder, result in repeated.items()}
-    for about, result, folder in rows:
-        if not about.repeats:
-            continue
-        path, seen = folder / "about.yaml", seeds.get(folder.parent / about.repeats)
-        if seen is None:
-            raise UserError(
-                f"{path}: there is no row {about.repeats} that it could repeat, with a section of its own; mend it"
-            )
-        if about.comparison:
-            raise UserError(f"{path}: a row cannot both repeat {about.repeats} and be in a comparison; leave one out")
-        first = repeated[folder.parent / about.repeats]
-        for key in (key for key in _SAME if result.get(key) != first.get(key)):
-            raise UserError(
-                f"{path}: {about.repeats} has {key} {first.get(key)!r}, this row {result.get(key)!r}; a repetition "
-                "differs in its seed alone"
-            )
-        if result["seed"] in seen:
-            raise UserError(
-                f"{path}: {about.repeats} or another run that repeats it has the seed {result['seed']} already; "
-                "run it with another seed"
-            )
-        seen.add(result["seed"])
-
-
-def repeats_of(folder: Path, rows: Sequence[Row]) -> list[Row]:
-    """The rows that repeat a row with other seeds, by seed."""
-    found = [row for row in rows if row[0].repeats and row[2].parent / row[0].repeats == folder]
-    return sorted(found, key=lambda row: row[1]["seed"])
-
-
 def read_comparisons(rows: Sequence[Row]) -> list[tuple[Comparison, list[Row]]]:
     """The comparisons that rows belong to, each with its rows in their order.
 
@@ -154,7 +113,7 @@ def read_comparisons(rows: Sequence[Row]) -> list[tuple[Comparison, list[Row]]]:
         about, _, folder = row
         if about.comparison:
             members.setdefault(folder.parent / f"{about.comparison}.yaml", []).append(row)
-    comparisons = [(_parse(Comparison, path), mine) for path, mine in members.items()]
+    comparisons = [(parse(Comparison, path), mine) for path, mine in members.items()]
     for path, (comparison, mine) in zip(members, comparisons, strict=True):
         reference = next((result for _, result, folder in mine if folder.name == comparison.reference), None)
         if reference is None:
@@ -169,7 +128,12 @@ def read_comparisons(rows: Sequence[Row]) -> list[tuple[Comparison, list[Row]]]:
     return comparisons
 
 
-def _parse(kind: type[Model], path: Path) -> Model:
+def parse(kind: type[Model], path: Path) -> Model:
+    """What a file of the rows holds.
+
+    Raises:
+        UserError: when it is missing or malformed.
+    """
     try:
         return kind.model_validate(parse_yaml(path.read_text(encoding="utf-8")))
     except (OSError, yaml.YAMLError, ValidationError) as error:

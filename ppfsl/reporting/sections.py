@@ -4,6 +4,7 @@ import re
 import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from ppfsl.config_file import config_name
 from ppfsl.reporting.phrases import Phrases
@@ -15,9 +16,9 @@ def anchor(title: str) -> str:
     return re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-")
 
 
-def link(title: str) -> str:
-    """A link to the section of that title on the same page."""
-    return f"[{title}](#{anchor(title)})"
+def link(title: str, text: str = "") -> str:
+    """A link to the section of that title on the same page, which says the text, or else the title."""
+    return f"[{text or title}](#{anchor(title)})"
 
 
 def contents(titles: Sequence[str]) -> str:
@@ -41,18 +42,39 @@ def weights_of(command: str) -> Path | None:
     return next((Path(file) for file in named if Path(file).parent.name == "checkpoints"), None)
 
 
-def homes(rows: Sequence[Row], comparisons: Sequence[tuple[Comparison, Sequence[Row]]]) -> dict[Path, str]:
-    """In which section each run stands: folder of the run -> title; what evaluates the weights of a run is none."""
-    titles = {folder: comparison.title for comparison, members in comparisons for *_, folder in members}
+class Home(NamedTuple):
+    """Where on the page a run stands."""
+
+    section: str
+    row: str
+    """Its title among the section's runs; empty: the section is of it alone."""
+
+
+def homes(rows: Sequence[Row], comparisons: Sequence[tuple[Comparison, Sequence[Row]]]) -> dict[Path, Home]:
+    """Where each run stands: folder of the run -> its home; what evaluates the weights of another run is none."""
+    shared = {folder: comparison.title for comparison, members in comparisons for *_, folder in members}
     return {
-        run_of(about.command): titles.get(folder, about.title)
+        run_of(about.command): Home(shared[folder], about.title) if folder in shared else Home(about.title, "")
         for about, _, folder in rows
         if not about.repeats and "tools/train.py" in shlex.split(about.command)
     }
 
 
-def needed(command: str, found: Mapping[Path, str], phrases: Phrases) -> str:
-    """Which section's command has to come before a row's; empty: none has to."""
+def needed(command: str, found: Mapping[Path, Home], phrases: Phrases, here: str = "") -> str:
+    """Whose command has to come before a row's; empty: none has to.
+
+    Args:
+        command: the row's.
+        found: see `homes`.
+        phrases: the page's fixed words.
+        here: title of the section of several runs that the row is in, to which no link is needed.
+    """
     weights = weights_of(command)
-    title = None if weights is None else found.get(weights.parent.parent)
-    return "" if title is None else phrases.needs.format(section=link(title))
+    home = None if weights is None else found.get(weights.parent.parent)
+    if home is None:
+        return ""
+    if not home.row:
+        return phrases.needs.format(section=link(home.section))
+    if home.section == here:
+        return phrases.needs_here.format(row=home.row)
+    return phrases.needs_row.format(row=home.row, section=link(home.section))

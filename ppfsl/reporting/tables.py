@@ -4,7 +4,6 @@ What the files are: `ppfsl.reporting.rows`. What the page says in each language:
 """
 
 import json
-import statistics
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,10 +12,12 @@ from ppfsl.errors import UserError
 from ppfsl.files import make_folder, write_json, write_text
 from ppfsl.reporting import wording
 from ppfsl.reporting.comparisons import comparison_section
-from ppfsl.reporting.pairing import Evaluation, paired_difference, same_questions
+from ppfsl.reporting.overview import overview
+from ppfsl.reporting.pairing import Evaluation, same_questions
 from ppfsl.reporting.phrases import CHINESE, ENGLISH, Phrases
-from ppfsl.reporting.rows import About, Comparison, Row, read_comparisons, read_rows, repeats_of
-from ppfsl.reporting.sections import contents, homes, needed
+from ppfsl.reporting.repeats import check_repeats, repeats_of, spread
+from ppfsl.reporting.rows import About, Comparison, Row, read_comparisons, read_rows
+from ppfsl.reporting.sections import Home, contents, homes, needed
 from ppfsl.result_file import read_result
 
 MOST_CLASSES = 200
@@ -37,12 +38,19 @@ def make_tables(results: Path, target: Path) -> int:
         UserError: when a row's folder lacks a file or holds a malformed one.
     """
     rows = read_rows(results)
+    check_repeats(rows)
     comparisons = read_comparisons(rows)
     twin = chinese_page(target)
     for path, other, phrases in ((target, twin, ENGLISH), (twin, target, CHINESE)):
-        found = sections(rows, comparisons, phrases)
-        head = phrases.head.format(twin=other.name) + "\n" + contents(list(found))
-        write_text(path, "\n".join([head, *found.values()]))
+        said, side_by_side = translated(rows, comparisons, phrases.suffix)
+        found = sections(said, side_by_side, phrases)
+        parts = [phrases.head.format(twin=other.name)]
+        if table := overview(results, said, side_by_side, phrases):
+            parts += [f"## {phrases.overview_title}\n", phrases.overview_head, table]
+        titles = [phrases.reading_title, *found]
+        parts += [f"## {phrases.contents}\n", contents(titles)]
+        parts += [f"## {phrases.reading_title}\n", phrases.reading, *found.values()]
+        write_text(path, "\n".join(parts))
     return len(found)
 
 
@@ -51,16 +59,22 @@ def chinese_page(target: Path) -> Path:
     return target.with_stem(target.stem + CHINESE.suffix)
 
 
-def sections(
-    rows: Sequence[Row], comparisons: Sequence[tuple[Comparison, Sequence[Row]]], phrases: Phrases
-) -> dict[str, str]:
-    """The page's sections in their order, in one language: title -> text."""
-    suffix = phrases.suffix
+def translated(
+    rows: Sequence[Row], comparisons: Sequence[tuple[Comparison, Sequence[Row]]], suffix: str
+) -> tuple[list[Row], list[tuple[Comparison, list[Row]]]]:
+    """Rows and comparisons, with what they say in a language said in it: see `Prose.translated`."""
     said = [(about.translated(suffix), result, folder) for about, result, folder in rows]
     side_by_side = [
         (comparison.translated(suffix), [row for row in said if row[2] in {folder for *_, folder in members}])
         for comparison, members in comparisons
     ]
+    return said, side_by_side
+
+
+def sections(
+    said: Sequence[Row], side_by_side: Sequence[tuple[Comparison, Sequence[Row]]], phrases: Phrases
+) -> dict[str, str]:
+    """The page's sections in their order, in the language of the rows: title -> text."""
     found = homes(said, side_by_side)
     texts = [
         (about.order, about.title, _section(about, result, repeats_of(folder, said), found, phrases))
@@ -68,7 +82,9 @@ def sections(
         if not (about.comparison or about.repeats)
     ]
     for comparison, members in side_by_side:
-        texts.append((comparison.order, comparison.title, comparison_section(comparison, members, found, phrases)))
+        texts.append(
+            (comparison.order, comparison.title, comparison_section(comparison, members, said, found, phrases))
+        )
     return {title: text for _, title, text in sorted(texts, key=lambda section: section[0])}
 
 
@@ -105,7 +121,7 @@ def _validations(metrics: Path) -> list[dict[str, Any]]:
 
 
 def _section(
-    about: About, result: dict[str, Any], repeats: Sequence[Row], found: Mapping[Path, str], phrases: Phrases
+    about: About, result: dict[str, Any], repeats: Sequence[Row], found: Mapping[Path, Home], phrases: Phrases
 ) -> str:
     episodic = [row for row in result["evaluations"] if not row["support_set"]]
     run = phrases.run.format(
@@ -148,33 +164,13 @@ def _table(
     yield from wording.table_head(phrases.evaluations + reported + ((phrases.spread,) if repeats else ()))
     for row in sorted(rows, key=lambda row: (row["way"], row["shot"])):
         first = next(other for other in all_rows if same_questions(other, row))
+        ours, paper = wording.figures(row, about.reported)
         yield (
             f"| {row['way']} | {row['shot']} | {phrases.value(row['part'])} | {wording.adaptation(row, phrases)} "
-            f"| {100 * row['accuracy']:.2f} ± {100 * row['ci95']:.2f} | {_against(row, first)} | {row['episodes']} |"
-            + (f" {about.reported.get(wording.task(row), '')} |" if reported else "")
-            + (f" {_spread(row, repeats)} |" if repeats else "")
+            f"| {ours} | {wording.difference(row, first)} | {row['episodes']} |"
+            + (f" {paper} |" if reported else "")
+            + (f" {spread(row, repeats)} |" if repeats else "")
         )
-
-
-def _spread(row: Evaluation, repeats: Sequence[dict[str, Any]]) -> str:
-    """Mean and standard deviation of a row's accuracy over the seeds, in per cent; empty where a run lacks it."""
-    found = [
-        other
-        for run in repeats
-        for other in run["evaluations"]
-        if same_questions(other, row) and all(other[key] == row[key] for key in ("adaptation", "support_set"))
-    ]
-    if len(found) < len(repeats):
-        return ""
-    accuracies = [100 * evaluation["accuracy"] for evaluation in (row, *found)]
-    return f"{statistics.mean(accuracies):.2f} ({statistics.stdev(accuracies):.2f})"
-
-
-def _against(row: Evaluation, first: Evaluation) -> str:
-    if row is first:
-        return ""
-    difference, interval = paired_difference(row, first)
-    return f"{100 * difference:+.2f} ± {100 * interval:.2f}"
 
 
 def _per_class(row: Evaluation, phrases: Phrases) -> str:

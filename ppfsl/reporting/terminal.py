@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, TextIO
 
 from ppfsl.reporting import wording
-from ppfsl.reporting.wording import Evaluation
+from ppfsl.reporting.pairing import Evaluation
 
 if TYPE_CHECKING:
     from rich.console import Console

@@ -1,13 +1,11 @@
 """How results are put into words: one wording for the terminal, the report and the page of results."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ppfsl.config import EmbeddingConfig
+from ppfsl.reporting.pairing import Evaluation, paired_difference
 from ppfsl.reporting.phrases import ENGLISH, Phrases
-
-Evaluation = dict[str, Any]
-"""One entry of `evaluations` in result.json."""
 
 
 def printable(text: object) -> str:
@@ -49,6 +47,38 @@ def subject(result: dict[str, Any], phrases: Phrases) -> str:
 def task(evaluation: Evaluation) -> str:
     """What was asked, such as "5-way 1-shot"."""
     return f"{evaluation['way']}-way {evaluation['shot']}-shot"
+
+
+def figures(evaluation: Evaluation, reported: Mapping[str, float | str]) -> tuple[str, str]:
+    """An accuracy with its interval, and what a paper has of that task with, in brackets, by how many points ours is
+    above it; the second is empty where the paper has nothing.
+
+    Args:
+        evaluation: ours.
+        reported: task -> accuracy in per cent, behind it perhaps an interval or a note.
+    """
+    accuracy = 100 * evaluation["accuracy"]
+    ours = f"{accuracy:.2f} ± {100 * evaluation['ci95']:.2f}"
+    figure = reported.get(task(evaluation))
+    if figure is None:
+        return ours, ""
+    number = str(figure).split()[0]
+    digits = max(1, len(number.partition(".")[2]))
+    above = round(accuracy - float(number), digits) + 0.0  # no "-0.0"
+    return ours, f"{figure} ({above:+.{digits}f})"
+
+
+def difference(evaluation: Evaluation, reference: Evaluation) -> str:
+    """The paired difference in points, with its 95 % interval; empty where there is nothing to compare with.
+
+    Args:
+        evaluation: on the same episodes as the reference.
+        reference: the evaluation itself, where there is no other.
+    """
+    if reference is evaluation:
+        return ""
+    mean, interval = paired_difference(evaluation, reference)
+    return f"{100 * mean:+.2f} ± {100 * interval:.2f}"
 
 
 def interval_digits(evaluation: Evaluation) -> int:

@@ -43,8 +43,8 @@ def test_a_line_per_run_and_adaptation_with_paired_differences_and_reported_figu
     save(tmp_path / "results", "second", 2, *rows, about='reported: {"5-way 1-shot": 98.8}\n')
     lines = page(tmp_path).splitlines()
     assert "| First | a | 70.00 ± 13.86 |  |  | 90.00 ± 0.00 |  |  | 10 |" in lines
-    assert "| Second | b | 85.00 ± 6.93 | +15.00 ± 6.93 | 98.8 | 95.00 ± 6.93 | +5.00 ± 6.93 |  | 20 |" in lines
-    assert "| Second | c | 70.00 ± 13.86 | +0.00 ± 0.00 | 98.8 |  |  |  | 20 |" in lines
+    assert "| Second | b | 85.00 ± 6.93 | +15.00 ± 6.93 | 98.8 (-13.8) | 95.00 ± 6.93 | +5.00 ± 6.93 |  | 20 |" in lines
+    assert "| Second | c | 70.00 ± 13.86 | +0.00 ± 0.00 | 98.8 (-28.8) |  |  |  | 20 |" in lines
     assert "* Second: `python tools/train.py -c configs/omniglot/second.yaml` (second)" in lines
     assert "Mind this." in lines and "## Omniglot" in lines
     header = next(line for line in lines if line.startswith("| method"))
@@ -70,7 +70,7 @@ def test_every_way_has_a_table_of_its_own(tmp_path: Path) -> None:
     few, several = (lines[lines.index(head) + 2 : lines.index(head) + 4] for head in heads)
     assert [line.split(" | ")[0] for line in few] == ["| First", "| Second"]
     assert [line.split(" | ")[0] for line in several] == ["| First", "| Third"]
-    assert "| Third | c | 160.00 ± 0.00 | +5.00 ± 6.93 | 98.0 | 30 |" in several
+    assert "| Third | c | 160.00 ± 0.00 | +5.00 ± 6.93 | 98.0 (+62.0) | 30 |" in several
 
 
 def test_what_a_comparison_was_made_with_is_said_once(tmp_path: Path) -> None:
@@ -80,14 +80,14 @@ def test_what_a_comparison_was_made_with_is_said_once(tmp_path: Path) -> None:
     save(tmp_path / "results", "third", 3, evaluation("b", [9, 8]), stages=[])
     lines = page(tmp_path).splitlines()
     made = "Seed 0 or 7; PaddlePaddle 3.3.1 or 3.4.0; 2 or 3 episodes of each task, 2 queries a class; made on 2 cores."
-    assert f"{made} Differences are to the first row of First." in lines
+    assert f"{made} Differences are to the first row of “First”." in lines
     command = "python tools/train.py -c configs/omniglot"
     assert f"* First: `{command}/first.yaml` (first)" in lines
     assert f"* Second: `{command}/second.yaml` (cosine, then triplet; split `vinyals_trainval`)" in lines
     assert f"* Third: `{command}/third.yaml` (no training)" in lines
     chinese = (tmp_path / "results_zh.md").read_text(encoding="utf-8")
     made = "种子 0 或 7；PaddlePaddle 3.3.1 或 3.4.0；每种任务 2 或 3 个，每类 2 个查询；运行于 2 cores。"
-    assert f"{made} 差异是与 First 的第一行相比。" in chinese
+    assert f"{made} 差异是与“First”的第一行相比。" in chinese
     assert "second.yaml`（cosine，然后 triplet；划分 `vinyals_trainval`）" in chinese
 
 
@@ -101,7 +101,7 @@ def test_each_command_names_its_machine_where_there_are_several(tmp_path: Path) 
     assert "first.yaml` (first; 2 cores)\n" in text and "second.yaml` (second; 4 cores)\n" in text
 
 
-def test_what_evaluates_anothers_weights_names_the_section_of_its_command(tmp_path: Path) -> None:
+def test_what_evaluates_anothers_weights_names_the_line_of_its_command(tmp_path: Path) -> None:
     save(tmp_path / "results", "first", 1, evaluation("a", [8, 6]))
     save(tmp_path / "results", "second", 2, evaluation("b", [9, 8]))
     about = tmp_path / "results" / "omniglot" / "second" / "about.yaml"
@@ -109,7 +109,7 @@ def test_what_evaluates_anothers_weights_names_the_section_of_its_command(tmp_pa
         "tools/eval.py -c configs/omniglot/second.yaml --checkpoint output/omniglot/first/checkpoints/1_a.safetensors"
     )
     about.write_text(about.read_text().replace("tools/train.py -c configs/omniglot/second.yaml", command))
-    assert "1_a.safetensors` (second; after the command of [Omniglot](#omniglot))\n" in page(tmp_path)
+    assert "1_a.safetensors` (second; after the command of “First”)\n" in page(tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -149,7 +149,7 @@ def test_other_episodes_are_not_compared(tmp_path: Path) -> None:
 def test_transductive_evaluations_stand_apart_and_the_fixed_support_set_is_left_out(tmp_path: Path) -> None:
     fixed = evaluation("a", [1], support_set=True)
     save(tmp_path / "results", "first", 1, evaluation("a", [8, 6]), evaluation("t", [9, 8], transductive=True), fixed)
-    inductive, transductive = page(tmp_path).split("**transductive**")
+    inductive, transductive = page(tmp_path).split("\n**transductive**\n")
     assert "| First | t |" not in inductive and "| First | t | 85.00" in transductive
     assert "10.00" not in inductive
 
@@ -177,7 +177,31 @@ def test_the_chinese_page_has_the_same_lines_under_chinese_words(tmp_path: Path)
     page(tmp_path, "order: 3\ntitle: Omniglot\ntitle_zh: 字符\nreference: first\nremark: Mind.\nremark_zh: 注意。\n")
     lines = (tmp_path / "results_zh.md").read_text(encoding="utf-8").splitlines()
     assert "## 字符" in lines and "注意。" in lines and "Mind." not in lines
-    assert "| 方法 | adaptation | 5-way 1-shot | 成对差异 | 论文报告 | 分钟 |" in lines
-    assert "| 其一 | a | 70.00 ± 13.86 |  | 98.8 | 10 |" in lines
+    assert "| 方法 | adaptation | 5-way 1-shot | 配对差异 | 论文报告 | 分钟 |" in lines
+    assert "| 其一 | a | 70.00 ± 13.86 |  | 98.8 (-28.8) | 10 |" in lines
     assert "| 其一 | 余弦相似度 | 400 | 0.9877 | 5.12 | 94.75 ± 2.19 |" in lines
     assert "* 其一：`python tools/train.py -c configs/omniglot/first.yaml`（first）" in lines
+
+
+def test_other_seeds_show_as_spread_below_the_tables(tmp_path: Path) -> None:
+    save(tmp_path / "results", "first", 1, evaluation("a", [8, 6]), evaluation("b", [8, 6], shot=5))
+    save(tmp_path / "results", "second", 2, evaluation("c", [9, 9]))
+    for seed, correct in ((2, [6, 6]), (1, [10, 6])):
+        save(tmp_path / "results", f"again_{seed}", 3, evaluation("a", correct), seed=seed, stages=["first"])
+        about = tmp_path / "results" / "omniglot" / f"again_{seed}" / "about.yaml"
+        about.write_text(about.read_text().replace("comparison: all", "repeats: first"))
+    text = page(tmp_path)
+    lines = text.splitlines()
+    assert "| method | task | adaptation | seeds | mean (sd) |" in lines
+    assert "| First | 5-way 1-shot | a | 0, 1, 2 | 70.00 (10.00) |" in lines  # 70, 80 and 60 %
+    assert "| First | 5-way 5-shot | b | 0, 1, 2 |  |" in lines
+    assert not any(line.startswith("| Second | 5-way") for line in lines)
+    again = [f"* another seed: `python tools/train.py -c configs/omniglot/again_{seed}.yaml`" for seed in (1, 2)]
+    assert [line for line in lines if "another seed" in line] == again
+    assert "| Again_1 |" not in text and "Seed 0; " in text
+
+
+def test_commands_are_folded_away(tmp_path: Path) -> None:
+    save(tmp_path / "results", "first", 1, evaluation("a", [8, 6]))
+    folded = page(tmp_path).split("<details")[1].split("</details>")[0]
+    assert "<summary>The commands, and what each run trained</summary>\n\n* First: `python" in folded

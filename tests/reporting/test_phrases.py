@@ -11,6 +11,7 @@ from ppfsl.reporting.phrases import CHINESE, ENGLISH
 
 DOCS = Path(__file__).parents[2] / "docs"
 NUMBER = re.compile(r"\d+(?:[.,]\d+)*")
+LINK = re.compile(r"\]\([^)]*\)")
 CODE = re.compile(r"^    .*$|`[^`]*`|\]\([^)]*\)", re.MULTILINE)
 
 
@@ -25,7 +26,7 @@ def sections(name: str) -> list[list[str]]:
 
 def numbers(block: str) -> list[str]:
     """In their order in tables and commands; sorted in sentences, where each language has an order of its own."""
-    found = NUMBER.findall(block)
+    found = NUMBER.findall(LINK.sub("]", block))
     return found if block.startswith(("|", "    ")) else sorted(found)
 
 

@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from ppfsl.reporting.sections import anchor, run_of, weights_of
+from ppfsl.reporting.phrases import CHINESE, ENGLISH
+from ppfsl.reporting.sections import Home, anchor, needed, run_of, weights_of
 
 TRAIN = "python tools/train.py -c configs/flowers102/maml_conv4.yaml"
 
@@ -44,3 +45,22 @@ def test_a_run_is_in_the_folder_that_its_command_says(command: str, folder: str)
 )
 def test_weights_of_another_run_are_those_below_its_checkpoints(more: str, weights: str | None) -> None:
     assert weights_of(TRAIN + more) == (None if weights is None else Path(weights))
+
+
+@pytest.mark.parametrize(
+    ("home", "here", "english", "chinese"),
+    [
+        (Home("All", ""), "", "; after the command of [All](#all)", "；先运行 [All](#all) 一节的命令"),
+        (
+            Home("All", "MAML"),
+            "Few",
+            "; after the command of “MAML” in [All](#all)",
+            "；先运行 [All](#all) 一节里“MAML”的命令",
+        ),
+        (Home("All", "MAML"), "All", "; after the command of “MAML”", "；先运行“MAML”的命令"),
+    ],
+)
+def test_what_has_to_come_before_a_command(home: Home, here: str, english: str, chinese: str) -> None:
+    command, found = f"{TRAIN} --checkpoint output/a/checkpoints/best.safetensors", {Path("output/a"): home}
+    assert (needed(command, found, ENGLISH, here), needed(command, found, CHINESE, here)) == (english, chinese)
+    assert needed(TRAIN, found, ENGLISH, here) == needed(command, {}, ENGLISH, here) == ""

@@ -84,8 +84,7 @@ def test_a_repetition_of_nothing_is_named(tmp_path: Path) -> None:
     ("first", "second", "message"),
     [
         ("", "repeats: a\n", "a or another run that repeats it has the seed 3 already"),
-        ("repeats: a\n", "", "there is no row a that it could repeat, with a section of its own"),
-        ("comparison: c\n", "repeats: a\n", "there is no row a that it could repeat, with a section of its own"),
+        ("repeats: a\n", "", "there is no row a that it could repeat and that repeats none itself"),
         ("", "repeats: a\ncomparison: c\n", "cannot both repeat a and be in a comparison"),
     ],
 )
@@ -124,7 +123,9 @@ def test_contents_link_to_the_sections(tmp_path: Path) -> None:
     make_tables(tmp_path / "results", tmp_path / "results.md")
     for name, first in (("results.md", "* [First](#first)"), ("results_zh.md", "* [第一：甲](#第一甲)")):
         page = (tmp_path / name).read_text(encoding="utf-8")
-        assert f"\n\n{first}\n* [Second: `b`, 28 px](#second-b-28-px)\n\n## " in page
+        assert f")\n{first}\n* [Second: `b`, 28 px](#second-b-28-px)\n\n## " in page
+    page = (tmp_path / "results.md").read_text(encoding="utf-8")
+    assert "## Contents\n\n* [How to read the tables](#how-to-read-the-tables)\n" in page
 
 
 def test_what_evaluates_anothers_weights_names_the_section_of_its_command(tmp_path: Path) -> None:
@@ -159,7 +160,7 @@ def test_a_row_of_its_own_shows_what_its_paper_reports(tmp_path: Path) -> None:
     assert "方法与论文：[maml](algorithms/maml_zh.md)。" in (tmp_path / "results_zh.md").read_text(encoding="utf-8")
     assert "| episodes | reported |" in page
     assert "| 2 | 1 | novel | class_mean | 70.00 ± 13.86 |  | 2 |  |" in page
-    assert "| 2 | 5 | novel | class_mean | 70.00 ± 13.86 |  | 2 | 91.5 |" in page
+    assert "| 2 | 5 | novel | class_mean | 70.00 ± 13.86 |  | 2 | 91.5 (-21.5) |" in page
 
 
 def test_a_figure_for_a_task_that_was_not_asked_is_named(tmp_path: Path) -> None:
@@ -184,7 +185,7 @@ def test_transductive_rows_have_a_table_of_their_own(tmp_path: Path) -> None:
     rows = evaluation("class_mean", [8, 6]), evaluation("entropy", [9, 8], transductive=True)
     save(tmp_path / "results" / "a", 1, "First", *rows)
     make_tables(tmp_path / "results", tmp_path / "results.md")
-    inductive, transductive = (tmp_path / "results.md").read_text().split("**transductive**")
+    inductive, transductive = (tmp_path / "results.md").read_text().split("\n**transductive**\n")
     assert "| class_mean |" in inductive and "| entropy |" not in inductive
     assert "| entropy | 85.00 ± 6.93 | +15.00 ± 6.93 |" in transductive
 
@@ -238,8 +239,10 @@ def test_the_chinese_page_stands_beside_the_english_one_and_they_link_to_each_ot
     assert "## First" in english and "## 第一\n" in chinese and "\nShort.\n" in chinese
     assert "flowers102，划分 `fsl_ssl`；conv4，84 px；预训练权重：无（随机初始化）；" in chinese
     assert "cross_entropy，然后 cosine；种子 3；PaddlePaddle 3.3.1；每类 5 个查询；3 分钟，2 cores。" in chinese
-    assert "| 2 | 1 | 新类 | class_mean | 70.00 ± 13.86 |  | 2 |" in chinese.split("**直推式**")[0]
-    assert "| entropy（批归一化：滑动平均的统计量） | 85.00 ± 6.93 | +15.00 ± 6.93 |" in chinese.split("**直推式**")[1]
+    assert "| 2 | 1 | 新类 | class_mean | 70.00 ± 13.86 |  | 2 |" in chinese.split("\n**直推式**\n")[0]
+    assert (
+        "| entropy（批归一化：滑动平均的统计量） | 85.00 ± 6.93 | +15.00 ± 6.93 |" in chinese.split("\n**直推式**\n")[1]
+    )
     assert "一个支持集，2-way 1-shot，class_mean：3 / 5 正确\n" in chinese
 
 
