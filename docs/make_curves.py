@@ -22,6 +22,7 @@ from ppfsl.reporting.drawing import COLOURS, MARKERS, styled
 
 ROOT = Path(__file__).resolve().parent.parent
 ROWS = ROOT / "results" / "flowers102"
+SPLIT = "Flowers102 fsl_ssl"
 EMBEDDERS = {"finetuned": "fine-tuned, finished", "frozen": "frozen, finished"}
 BUDGET = "finetuned_mobilenet_v1"
 BUDGETS = {0: "frozen_finished", 1: "finetuned_epochs_1", 3: "finetuned_epochs_3", 7: "finetuned_epochs_7", 14: BUDGET}
@@ -44,7 +45,7 @@ def curves(axes: Any, along: str, **fixed: int) -> None:
     """
     first = evaluations(f"{along}s_finetuned")
     names = list(dict.fromkeys(entry["adaptation"] for entry in first))
-    for (row, embedder), line in zip(EMBEDDERS.items(), ("-", "--"), strict=True):
+    for (row, embedder), line in zip(EMBEDDERS.items(), ("-", ":"), strict=True):
         rows = [entry for entry in evaluations(f"{along}s_{row}") if fixed.items() <= entry.items()]
         for name in dict.fromkeys(entry["adaptation"] for entry in rows):
             own = sorted((entry for entry in rows if entry["adaptation"] == name), key=lambda entry: entry[along])
@@ -57,6 +58,7 @@ def curves(axes: Any, along: str, **fixed: int) -> None:
                 color=COLOURS[place],
                 marker=MARKERS[place],
                 markersize=4,
+                markerfacecolor="white" if line == ":" else COLOURS[place],
                 linewidth=1.4,
                 linestyle=line,
                 label=f"{name.replace('_', ' ')}{kind}, {embedder}",
@@ -74,6 +76,7 @@ def against_shots() -> Figure:
     figure = Figure(figsize=(6.6, 4.2))
     axes = figure.subplots()
     curves(axes, "shot", way=5)
+    axes.set_title(SPLIT)
     axes.set_xlabel("shots: labelled pictures a class (5-way)")
     axes.set_ylabel("accuracy on novel classes, %")
     axes.legend(fontsize=7, loc="lower right")
@@ -83,13 +86,13 @@ def against_shots() -> Figure:
 @styled
 def against_ways() -> Figure:
     """1-shot and 5-shot accuracy against the number of classes."""
-    figure = Figure(figsize=(8.4, 4.0))
+    figure = Figure(figsize=(8.4, 4.6), layout="constrained")
     for axes, shot in zip(figure.subplots(1, 2, sharey=True), (1, 5), strict=True):
         curves(axes, "way", shot=shot)
-        axes.set_title(f"{shot} shot{'s' if shot > 1 else ''}")
+        axes.set_title(f"{SPLIT}, {shot} shot{'s' if shot > 1 else ''}")
         axes.set_xlabel("ways: classes to tell apart")
     figure.axes[0].set_ylabel("accuracy on novel classes, %")
-    figure.axes[0].legend(fontsize=7, loc="lower left")
+    figure.legend(*figure.axes[0].get_legend_handles_labels(), fontsize=7, loc="outside lower center", ncols=2)
     return figure
 
 
@@ -112,11 +115,12 @@ def against_training() -> Figure:
             marker=MARKERS[place],
             label=f"{shot} shot{'s' if shot > 1 else ''}",
         )
-    novel.set_title("a run of so many epochs, class means")
+    novel.set_title(f"{SPLIT}, runs of so many epochs")
     novel.set_ylabel("5-way accuracy on novel classes, %")
     novel.legend(loc="center right")
     validation.plot([row["epoch"] for row in rows], [100 * row["value"] for row in rows], marker="o", color=COLOURS[0])
-    validation.set_title(f"one run of {max(BUDGETS)} epochs, before finishing")
+    validation.set_ylim(novel.get_ylim())  # so that steps within its noise look as small as they are
+    validation.set_title(f"{SPLIT}, one run, before finishing")
     validation.set_ylabel("5-way 1-shot accuracy\non validation classes, %")
     for axes in (novel, validation):
         axes.set_xlabel("epochs of fine-tuning on the base classes")
