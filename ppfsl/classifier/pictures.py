@@ -167,19 +167,16 @@ def _check_files(path: Path, files: Sequence[Path]) -> None:
     """Raise where a file of a list is none, or is listed twice, be it by another way to it."""
     seen: dict[Path, Path] = {}
     for file in files:
-        if not _is_file(file):
+        try:
+            kind = kind_of(file)
+        except UserError as error:
+            raise UserError(f"{path}: {error}") from None
+        if kind != "file":
             raise UserError(f"{path} lists {file}, which is no file; correct the name or leave it out")
         other = seen.setdefault(file.resolve(), file)
         if other is not file:
             again = "" if other == file else f", the second time as {file}"
             raise UserError(f"{path} lists {other} twice{again}; each picture has one class")
-
-
-def _is_file(file: Path) -> bool:
-    try:
-        return file.is_file()
-    except OSError:  # a name that is too long, a folder that may not be entered
-        return False
 
 
 def _json_entries(path: Path) -> list[tuple[str, str]]:
