@@ -30,15 +30,15 @@ def comparison_section(
     parts.append(f"{_made(rows, phrases)} {phrases.reference.format(title=compared.title)}\n")
     if comparison.remark:
         parts.append(comparison.remark.strip() + "\n")
+    repeats = {folder: repeats_of(folder, all_rows) for *_, folder in rows}
     for kind in ("inductive", "transductive"):
         if ways := _ways(rows, kind):
             tables = ("\n".join(_accuracies(rows, reference, kind, way, phrases)) + "\n" for way in ways)
             parts += [f"**{phrases.value(kind)}**\n", *tables]
+        if table := list(_spreads(rows, repeats, kind, phrases)):
+            parts += [f"{phrases.spreads}\n", "\n".join(table) + "\n"]
     if table := list(_verifications(rows, phrases)):
         parts += [f"{phrases.pairs}\n", "\n".join(table) + "\n"]
-    repeats = {row[2]: repeats_of(row[2], all_rows) for row in rows}
-    if table := list(_spreads(rows, repeats, phrases)):
-        parts += [phrases.spreads + "\n", "\n".join(table) + "\n"]
     commands = [_command(row, rows, needed(row[0].command, found, phrases, comparison.title), phrases) for row in rows]
     commands += [phrases.command_again.format(command=again.command) for row in rows for again, *_ in repeats[row[2]]]
     lines = "\n".join(f"* {line}" for line in commands)
@@ -113,16 +113,16 @@ def _accuracies(rows: Sequence[Row], reference: dict[str, Any], kind: str, way: 
             yield "| " + " | ".join(line) + " |"
 
 
-def _spreads(rows: Sequence[Row], repeats: Mapping[Path, Sequence[Row]], phrases: Phrases) -> Iterator[str]:
+def _spreads(rows: Sequence[Row], repeats: Mapping[Path, Sequence[Row]], kind: str, phrases: Phrases) -> Iterator[str]:
     """A line per task and adaptation of each run that was repeated with other seeds."""
-    repeated = [row for row in rows if repeats[row[2]]]
+    repeated = [row for row in rows if repeats[row[2]] and _shown(row[1], kind)]
     if not repeated:
         return
     yield from wording.table_head(phrases.spread_columns)
     for about, result, folder in repeated:
         runs = [run for _, run, _ in repeats[folder]]
         seeds = phrases.comma.join(str(run["seed"]) for run in (result, *runs))
-        for evaluation in (e for e in result["evaluations"] if _counts(e)):
+        for evaluation in _shown(result, kind):
             said = wording.task(evaluation), wording.adaptation(evaluation, phrases), seeds, spread(evaluation, runs)
             yield f"| {about.title} | " + " | ".join(said) + " |"
 

@@ -184,13 +184,16 @@ def test_the_chinese_page_has_the_same_lines_under_chinese_words(tmp_path: Path)
 
 
 def test_other_seeds_show_as_spread_below_the_tables(tmp_path: Path) -> None:
-    save(tmp_path / "results", "first", 1, evaluation("a", [8, 6]), evaluation("b", [8, 6], shot=5))
+    rows = evaluation("a", [8, 6]), evaluation("b", [8, 6], shot=5), evaluation("t", [9, 9], transductive=True)
+    save(tmp_path / "results", "first", 1, *rows)
     save(tmp_path / "results", "second", 2, evaluation("c", [9, 9]))
     for seed, correct in ((2, [6, 6]), (1, [10, 6])):
         save(tmp_path / "results", f"again_{seed}", 3, evaluation("a", correct), seed=seed, stages=["first"])
         about = tmp_path / "results" / "omniglot" / f"again_{seed}" / "about.yaml"
         about.write_text(about.read_text().replace("comparison: all", "repeats: first"))
     text = page(tmp_path)
+    inductive, transductive = text.split("\n**transductive**\n")
+    assert "| First | 5-way 1-shot | t | 0, 1, 2 |  |" in transductive and "| t |" not in inductive
     lines = text.splitlines()
     assert "| method | task | adaptation | seeds | mean (sd) |" in lines
     assert "| First | 5-way 1-shot | a | 0, 1, 2 | 70.00 (10.00) |" in lines  # 70, 80 and 60 %
