@@ -27,7 +27,7 @@ def comparison_section(
     compared, reference, _ = next(row for row in rows if row[2].name == comparison.reference)
     _, first, _ = rows[0]
     parts = [f"## {comparison.title}\n", f"{wording.subject(first, phrases)}{phrases.stop}\n"]
-    parts.append(f"{_made(rows, phrases)} {phrases.reference.format(title=compared.title)}\n")
+    parts.append(f"{_made(rows, phrases)}{phrases.reference.format(title=compared.title)}\n")
     if comparison.remark:
         parts.append(comparison.remark.strip() + "\n")
     repeats = {folder: repeats_of(folder, all_rows) for *_, folder in rows}

@@ -86,8 +86,8 @@ def test_what_a_comparison_was_made_with_is_said_once(tmp_path: Path) -> None:
     assert f"* Second: `{command}/second.yaml` (cosine, then triplet; split `vinyals_trainval`)" in lines
     assert f"* Third: `{command}/third.yaml` (no training)" in lines
     chinese = (tmp_path / "results_zh.md").read_text(encoding="utf-8")
-    made = "种子 0 或 7；PaddlePaddle 3.3.1 或 3.4.0；每种任务 2 或 3 个，每类 2 个查询；运行于 2 cores。"
-    assert f"{made} 差异是与“First”的第一行相比。" in chinese
+    made = "种子 0 或 7；PaddlePaddle 3.3.1 或 3.4.0；每种任务 2 或 3 个，每类 2 个查询；机器：2 cores。"
+    assert f"{made}差异是与“First”的第一行相比。" in chinese
     assert "second.yaml`（cosine，然后 triplet；划分 `vinyals_trainval`）" in chinese
 
 

@@ -294,5 +294,5 @@ def test_sections_say_how_embeddings_were_finished() -> None:
         "classes (shrinkage 2)"
     )
     assert wording.subject({**result, "embedding": {**finish, "power": 1.0}}, CHINESE).endswith(
-        "；嵌入：含镜像、按基类居中、按基类白化（收缩 2）"
+        "；嵌入：含镜像、按基类中心化、按基类白化（收缩 2）"
     )

@@ -8,12 +8,12 @@ CHINESE = Phrases(
 
 [English]({twin})
 
-各方法达到的准确率，以及重新得到每一行的命令。由此能得出什么结论，[什么带来多少](analysis_zh.md)一页用通俗的话讲述，并附曲线。
+各方法达到的准确率，以及重新得到每一行的命令。由此能得出什么结论，[各部分带来多少](analysis_zh.md)一页用通俗的话讲述，并附曲线。
 本页由 `python tools/make_tables.py` 根据 `results/` 下的结果文件生成。
 """,
     overview_title="概览",
     overview_head="""\
-新类上的准确率（%），± 后为 95 % 置信区间宽度的一半。“论文报告”是论文的数字，括号内是我们的减去它的差。
+新类上的准确率（%），± 后为 95 % 置信区间宽度的一半。“论文报告”是论文的数字，括号内是我们的数字减去它的差。
 链接指向以同样方式测得的其余各行。
 """,
     overview=("内容", "数据与划分"),
@@ -29,9 +29,9 @@ CHINESE = Phrases(
 * **adaptation（适应方式）**：嵌入网络怎样用于新类。[class_mean](algorithms/class_mean_zh.md) 取平均嵌入最近的类别；
   [微调分类头](algorithms/finetune_zh.md)是从这些均值出发的 softmax 分类器，
   “entropy over support”和“entropy over queries”
-  则另加一项，要求在支持集或查询上的预测明确；[soft_kmeans](algorithms/soft_kmeans_zh.md) 让均值在查询之间移动。
+  则另加一项，要求支持集或查询上的预测更确定；[soft_kmeans](algorithms/soft_kmeans_zh.md) 让均值在查询之间移动。
   其余见[各方法](methods_zh.md)。
-* **后处理**过的嵌入：与镜像图片的嵌入取平均、取幂、按基类居中并白化，
+* **后处理**过的嵌入：与镜像图片的嵌入取平均、取幂、按基类中心化并白化，
   [不需要训练](pretrain_and_finetune_zh.md#嵌入网络的后处理)。
 * **归纳式**（inductive）每次只看一个查询；**直推式**（transductive）的答案受同一任务里其他无标签查询的影响。
   两者从不放进同一张表。
@@ -39,10 +39,10 @@ CHINESE = Phrases(
 
 准确率以百分数表示，± 之后是各任务上 95 % 置信区间宽度的一半（1.96 x 标准差 / 任务数的平方根），单位为百分点。
 “配对差异”是与本节里 way、shot 相同的第一行之间，在同样的任务上准确率之差的平均值（百分点），附配对的 95 % 置信区间；
-在多次运行的表里，则是与该节所说的那次运行相比。“论文报告”是论文对该方法报告的数字，论文见该方法的页面，括号内是我们的减去它的差；空格表示论文没有这个数字。
+在多次运行的表里，则是与该节所说的那次运行相比。“论文报告”是论文对该方法报告的数字，论文见该方法的页面，括号内是我们的数字减去它的差；空格表示论文没有这个数字。
 
 置信区间只反映任务的不同。训练的种子也会改变数字：只有种子不同的微调网络，单样本时最多相差半个百分点，五样本时最多相差五分之一个百分点。
-分别训练的两个网络之间，这样大小的差异可能只是种子造成的，无论区间多窄。除列出各种子离散程度的行以外，每一行都只是一次运行。
+分别训练的两个网络之间，这样大小的差异可能只是种子造成的，无论区间多窄。除列出不同种子离散程度的行以外，每一行都只是一次运行。
 
 凡是选择，都是在验证类上作出的；除某一节另有说明外，就是该节所用划分的验证类。没有经过选择的，是论文里的值或默认值。
 训练所得的权重也是在验证类上选的：取所有轮次中，在配置的 `validation` 所说的任务上
@@ -59,10 +59,10 @@ CHINESE = Phrases(
     subject="{dataset}，划分 `{split}`；{backbone}，{image_size} px；预训练权重：{weights}",
     no_weights="无（随机初始化）",
     finished="；嵌入：{}",
-    finish={"mirror": "含镜像", "power": "{} 次幂", "center": "按基类居中", "whitening": "按基类白化（收缩 {:g}）"},
+    finish={"mirror": "含镜像", "power": "{} 次幂", "center": "按基类中心化", "whitening": "按基类白化（收缩 {:g}）"},
     comma="、",
-    made="种子 {seed}；PaddlePaddle {paddle}；每种任务 {episodes} 个，每类 {query} 个查询；运行于 {machine}。",
-    machines="各条命令后所写的机器",
+    made="种子 {seed}；PaddlePaddle {paddle}；每种任务 {episodes} 个，每类 {query} 个查询；机器：{machine}。",
+    machines="见各条命令之后",
     machine="；{}",
     reference="差异是与“{title}”的第一行相比。",
     also=" 或 ",
@@ -74,9 +74,9 @@ CHINESE = Phrases(
     then="，然后 ",
     batch_norm="（批归一化：{mode}）",
     evaluations=("way", "shot", "类别", "adaptation", "准确率（%）", "配对差异（百分点）", "任务数"),
-    spread="各种子：平均（标准差）",
+    spread="不同种子：平均（标准差）",
     seeds="种子 {seeds}：只有 `seed` 不同的各次运行的平均值与标准差；"
-    "它决定新加权重的初值、训练的批次，以及训练用来评判自己的任务；所有运行在同样的任务上评估。",
+    "它决定新加权重的初值、训练的批次，以及训练中用于验证的任务；所有运行在同样的任务上评估。",
     spreads="只有 `seed` 不同的各次运行，在同样的任务上，准确率的平均值与标准差：",
     spread_columns=("方法", "任务", "adaptation", "种子", "平均（标准差）"),
     support_set="一个支持集，{way}-way {shot}-shot，{adaptation}：{correct} / {total} 正确",

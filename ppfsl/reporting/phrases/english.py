@@ -74,7 +74,7 @@ OMP_NUM_THREADS=1, which the commands leave out.
     "{machine}.",
     machines="the machines that the commands' lines name",
     machine="; {}",
-    reference="Differences are to the first row of “{title}”.",
+    reference=" Differences are to the first row of “{title}”.",
     also=" or ",
     run="; {stages}; seed {seed}; PaddlePaddle {paddle}; {query} queries a class; {minutes:g} minutes on {machine}",
     needs="; after the command of {section}",
