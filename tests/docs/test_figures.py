@@ -25,11 +25,11 @@ README = [
 ]
 # The same, after the row that a line's gains refer to.
 FINETUNED = "finetuned_mobilenet_v1"
+STAGES = "resnet18_stages_metadataset"
 FROM_SCRATCH = [
-    *((None, "random_resnet18"), ("random_resnet18", "baseline_resnet18_cross_entropy")),
-    *(("baseline_resnet18_cross_entropy", "baseline_resnet18"), (None, "resnet18_stages_0")),
-    *(("resnet18_stages_0", "resnet18_stages_1"), ("resnet18_stages_1", "resnet18_stages_2")),
-    (None, "resnet18_stages_3"),
+    *((None, "resnet18_stages_0"), ("resnet18_stages_0", "resnet18_stages_1")),
+    *(("resnet18_stages_1", "resnet18_stages_2"), (None, "resnet18_stages_3")),
+    *((None, f"{STAGES}_0"), (f"{STAGES}_0", f"{STAGES}_1"), (f"{STAGES}_1", f"{STAGES}_2"), (None, STAGES)),
 ]
 FIRST = "frozen_mobilenet_v1_fsl_ssl"
 FROM_IMAGENET = ["frozen_288px", "frozen_finished", "finetuned_last_block", "finishing_none", FINETUNED]
