@@ -7,6 +7,9 @@ from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import Literal
 
+from ppfsl.errors import UserError
+
+MOST_THREADS = 1024  # with several thousand Paddle hangs on small machines, with far more it crashes
 _MOST = 8  # beyond which nothing has been measured
 _WATCH = 0.1  # seconds
 
@@ -21,6 +24,9 @@ def choose_threads(wanted: int | Literal["auto"], before: int | None = None) -> 
             least 1 and at most 8, divided among the processes that `paddle.distributed.launch` has started here.
         before: with how many threads the run that this one goes on with was started; the last bits depend on it. It may
             have had fewer processes: no more than there are cores for them all.
+
+    Raises:
+        UserError: when `OMP_NUM_THREADS` is more than Paddle bears.
     """
     given = given_threads()
     if given is not None:
@@ -39,12 +45,17 @@ def given_threads() -> int | None:
     """The number in `OMP_NUM_THREADS`, the first one of a list; None: there is none, or nobody has asked for it.
 
     `paddle.distributed.launch` imports Paddle, which sets 1 where nothing is set, and its processes inherit that.
+
+    Raises:
+        UserError: when it is more than Paddle bears.
     """
     first = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0].strip()
     if not first.isdecimal() or int(first) == 0:
         return None
     if int(first) == 1 and "PADDLE_TRAINER_ID" in os.environ and not _launcher_was_told():
         return None
+    if int(first) > MOST_THREADS:
+        raise UserError(f"OMP_NUM_THREADS is {first}, and at most {MOST_THREADS} threads are possible; set fewer")
     return int(first)
 
 

@@ -11,6 +11,7 @@ import pytest
 
 from ppfsl import threads
 from ppfsl.config_file import threads_of
+from ppfsl.errors import UserError
 from ppfsl.threads import busy_cores, choose_threads, physical_cores
 
 LINUX = pytest.mark.skipif(not Path("/proc/stat").exists(), reason="only Linux has /proc/stat")
@@ -39,6 +40,14 @@ def test_the_environment_wins(machine: pytest.MonkeyPatch) -> None:
 def test_of_a_list_in_the_environment_the_first_counts(machine: pytest.MonkeyPatch) -> None:
     machine.setenv("OMP_NUM_THREADS", " 2,1")  # OpenMP's notation for nested levels
     assert choose_threads("auto") == 2
+
+
+def test_more_threads_than_paddle_bears_are_refused(machine: pytest.MonkeyPatch) -> None:
+    machine.setenv("OMP_NUM_THREADS", "1024")
+    assert choose_threads("auto") == 1024
+    machine.setenv("OMP_NUM_THREADS", "1025")
+    with pytest.raises(UserError, match="OMP_NUM_THREADS is 1025, and at most 1024 threads are possible; set fewer"):
+        choose_threads(2)
 
 
 @pytest.mark.parametrize("nonsense", ["", "0", "many", "-1", ",2"])

@@ -19,8 +19,7 @@ from ppfsl.config.objectives import (
     trains_method,
 )
 from ppfsl.config.training import StageConfig, ValidationConfig
-
-_MOST_THREADS = 1024  # with several thousand Paddle hangs on small machines, with far more it crashes
+from ppfsl.threads import MOST_THREADS
 
 
 class Config(Strict):
@@ -31,7 +30,7 @@ class Config(Strict):
     seed: Natural = 0
     device: Device = "auto"
     """`auto` takes the GPU where this Paddle has one; `gpu:1` takes the second."""
-    threads: Annotated[int, Field(strict=True, ge=1, le=_MOST_THREADS)] | Literal["auto"] = "auto"
+    threads: Annotated[int, Field(strict=True, ge=1, le=MOST_THREADS)] | Literal["auto"] = "auto"
     """Threads of Paddle's operators on a CPU; auto: as many as there are idle cores, or those that the run which is
     resumed had. `OMP_NUM_THREADS` wins over both. Only runs with the same number of threads have the same last bits."""
     onednn: Switch = True
