@@ -115,8 +115,8 @@ def against_training() -> Figure:
             marker=MARKERS[place],
             label=f"{shot} shot{'s' if shot > 1 else ''}",
         )
-    novel.set_title(f"{SPLIT}, runs of so many epochs")
-    novel.set_ylabel("5-way accuracy on novel classes, %")
+    novel.set_title(f"{SPLIT}, a run each, finished")
+    novel.set_ylabel("5-way accuracy of class means\non novel classes, %")
     novel.legend(loc="center right")
     validation.plot([row["epoch"] for row in rows], [100 * row["value"] for row in rows], marker="o", color=COLOURS[0])
     validation.set_ylim(novel.get_ylim())  # so that steps within its noise look as small as they are

@@ -40,7 +40,10 @@ def comparison_section(
     if table := list(_verifications(rows, phrases)):
         parts += [f"{phrases.pairs}\n", "\n".join(table) + "\n"]
     commands = [_command(row, rows, needed(row[0].command, found, phrases, comparison.title), phrases) for row in rows]
-    commands += [phrases.command_again.format(command=again.command) for row in rows for again, *_ in repeats[row[2]]]
+    for about, _, folder in rows:
+        for again, *_ in repeats[folder]:
+            facts = {"title": about.title, "command": again.command, "machine": again.machine}
+            commands.append(phrases.command_again.format(**facts))
     lines = "\n".join(f"* {line}" for line in commands)
     parts += [f'<details markdown="1">\n<summary>{phrases.commands}</summary>\n\n{lines}\n\n</details>\n']
     return "\n".join(parts)

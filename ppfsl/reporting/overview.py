@@ -70,15 +70,18 @@ def overview(
 
 def _row_of(line: Line, path: Path, rows: Sequence[Row]) -> tuple[Row, list[Evaluation]]:
     """The row that a line names, and its evaluation at each task."""
-    row = next((row for row in rows if row[2] == path.parent / line.row), None)
+    row = next((row for row in rows if row[2] == path.parent / line.row and not row[0].repeats), None)
     if row is None:
-        raise UserError(f"{path}: there is no row {line.row}; mend it")
+        raise UserError(f"{path}: there is no row {line.row} that repeats none; mend it")
+    own = [e for e in row[1]["evaluations"] if not e["support_set"] and wording.part(e) == "novel"]
     asked = []
     for task in TASKS:
-        evaluations = (e for e in row[1]["evaluations"] if not e["support_set"] and (e["way"], e["shot"]) == task)
-        evaluation = next((e for e in evaluations if e["adaptation"] == line.adaptation), None)
+        of_task = (e for e in own if (e["way"], e["shot"]) == task and e["adaptation"] == line.adaptation)
+        evaluation = next(of_task, None)
         if evaluation is None:
-            raise UserError(f"{path}: {line.row} has no {task[0]}-way {task[1]}-shot of {line.adaptation}; mend it")
+            raise UserError(
+                f"{path}: {line.row} has no {task[0]}-way {task[1]}-shot of {line.adaptation} on novel classes; mend it"
+            )
         asked.append(evaluation)
     return row, asked
 

@@ -138,4 +138,6 @@ def parse(kind: type[Model], path: Path) -> Model:
         return kind.model_validate(parse_yaml(path.read_text(encoding="utf-8")))
     except (OSError, yaml.YAMLError, ValidationError) as error:
         reason = " ".join(str(error).split())
-        raise UserError(f"{path} is missing or malformed ({reason}); see ppfsl/reporting/rows.py") from None
+        raise UserError(
+            f"{path} is missing or malformed ({reason}); see {kind.__module__.replace('.', '/')}.py"
+        ) from None

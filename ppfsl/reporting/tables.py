@@ -35,7 +35,8 @@ def make_tables(results: Path, target: Path) -> int:
         How many sections each page has.
 
     Raises:
-        UserError: when a row's folder lacks a file or holds a malformed one.
+        UserError: when a row's folder lacks a file or holds a malformed one, or a row repeats or the overview names one
+            that there is not.
     """
     rows = read_rows(results)
     check_repeats(rows)
@@ -146,7 +147,7 @@ def _section(
         parts.append("\n".join(_table(about, rows, episodic, [run for _, run, _ in repeats], phrases)) + "\n")
     if repeats:
         seeds = phrases.comma.join(str(run["seed"]) for run in (result, *(run for _, run, _ in repeats)))
-        commands = "".join(f"* `{again.command}`\n" for again, *_ in repeats)
+        commands = "".join(f"* `{again.command}`{phrases.machine.format(again.machine)}\n" for again, *_ in repeats)
         parts.append(f"{phrases.seeds.format(seeds=seeds)}\n\n{commands}")
     if about.support_set:
         parts += [_per_class(row, phrases) for row in result["evaluations"] if row["support_set"]]

@@ -199,7 +199,8 @@ def test_other_seeds_show_as_spread_below_the_tables(tmp_path: Path) -> None:
     assert "| First | 5-way 1-shot | a | 0, 1, 2 | 70.00 (10.00) |" in lines  # 70, 80 and 60 %
     assert "| First | 5-way 5-shot | b | 0, 1, 2 |  |" in lines
     assert not any(line.startswith("| Second | 5-way") for line in lines)
-    again = [f"* another seed: `python tools/train.py -c configs/omniglot/again_{seed}.yaml`" for seed in (1, 2)]
+    command = "* First, another seed: `python tools/train.py -c configs/omniglot/again_{}.yaml` (2 cores)"
+    again = [command.format(seed) for seed in (1, 2)]
     assert [line for line in lines if "another seed" in line] == again
     assert "| Again_1 |" not in text and "Seed 0; " in text
 

@@ -67,7 +67,7 @@ def test_other_seeds_show_as_spread(tmp_path: Path) -> None:
     assert make_tables(tmp_path / "results", tmp_path / "results.md") == 2
     first, second = (tmp_path / "results.md").read_text().split("## Second")
     assert "| episodes | seeds: mean (sd) |" in first and "Seeds 3, 4, 9:" in first
-    assert first.endswith("* `python tools/train.py -c x.yaml`\n* `python tools/train.py -c x.yaml`\n\n")
+    assert first.endswith(2 * "* `python tools/train.py -c x.yaml`; 2 cores\n" + "\n")
     # 70, 60 and 80 %
     assert "| 2 | 1 | novel | class_mean | 70.00 ± 13.86 |  | 2 | 70.00 (10.00) |" in first
     assert "| 2 | 1 | novel | finetune | 85.00 ± 6.93 | +15.00 ± 6.93 | 2 |  |" in first

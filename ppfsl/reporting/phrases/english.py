@@ -13,8 +13,12 @@ what follows, with the curves. Written by `python tools/make_tables.py` from the
 """,
     overview_title="At a glance",
     overview_head="""\
-Accuracy on novel classes, in percent, ± half the 95 % interval. "Reported" is the paper's figure, in brackets
-ours minus it. The links lead to all else that was measured in the same way.
+Accuracy on novel classes, in percent, ± half the 95 % interval. "Reported" is the paper's figure, in brackets ours
+minus it. A line links to its section, which may have better rows. Inductive lines are for pictures that come one at a
+time; transductive ones look at all queries of an episode together, among which every class is as frequent as the
+others. Lines of different splits were asked about different classes and cannot be compared. [How to read the
+tables](#how-to-read-the-tables) explains the words and which differences to trust; for other numbers of shots and
+classes see [the curves](analysis.md#shots-and-ways).
 """,
     overview=("what", "data and split"),
     contents="Contents",
@@ -41,13 +45,16 @@ same episodes, with its paired 95 % interval; in tables of several runs, to the 
 is what a paper has of the method, which its page names, in brackets ours minus that; an empty cell: it has no such
 figure.
 
-Intervals are over episodes alone. A training's seed moves figures, too: fine-tuned networks that differ in nothing else
-are up to half a point apart at one shot and a fifth of a point at five. Between networks that were trained separately,
-a difference of that size may be their seeds', however narrow its interval. Rows without a spread over seeds are
-of one run.
+Intervals are over episodes alone. A training's seed moves figures, too: three runs of the fine-tuning that differ in
+nothing else are up to 0.6 points apart at one shot and 0.3 at five. More runs may lie further apart, and so may
+networks trained from scratch on flowers, of which each has one run. Between networks that were trained separately, a
+difference of a point or less may be their seeds', however narrow its interval. Rows without a spread over seeds are of
+one run.
 
 What was chosen was chosen on validation classes, those of the section's own split but where a section says otherwise;
-what was not is a paper's value or the default. The weights of trained networks are chosen on them too: of all epochs
+what was not is a paper's value, the default, or was fixed beforehand, as sizes of pictures and lengths of training
+were. Heads fine-tuned on `fsl_ssl` have settings from the validation classes of `metadataset`, two of which are novel
+there. The weights of trained networks are chosen on them too: of all epochs
 the best by accuracy in the episodes that the configuration's `validation` names (5-way 1-shot unless it says
 otherwise). A stage of training that is judged by another method than the one before it starts a new choice, and keeps
 its own best epoch even where that is below the other stage's. Where a split has no validation classes, the last weights
@@ -85,10 +92,10 @@ OMP_NUM_THREADS=1, which the commands leave out.
     batch_norm=" (batch norm: {mode})",
     evaluations=("way", "shot", "classes", "adaptation", "accuracy, %", "difference, points", "episodes"),
     spread="seeds: mean (sd)",
-    seeds="Seeds {seeds}: mean and standard deviation over runs that differ in `seed` alone, which draws the weights "
-    "that are new, the batches of training and the episodes by which training judges itself; all are evaluated on the "
-    "same episodes.",
-    spreads="Runs that differ in `seed` alone, on the same episodes, mean and standard deviation of their accuracies:",
+    seeds="Seeds {seeds}: mean and standard deviation over runs whose configurations differ in `seed` alone, which "
+    "draws the weights that are new, the batches of training and the episodes by which training judges itself; all are "
+    "evaluated on the same episodes.",
+    spreads="Runs whose configurations differ in `seed` alone, on the same episodes, mean and standard deviation:",
     spread_columns=("method", "task", "adaptation", "seeds", "mean (sd)"),
     support_set="One support set, {way}-way {shot}-shot, {adaptation}: {correct} / {total} right",
     classes=("label", "class", "correct / total", "accuracy"),
@@ -101,7 +108,7 @@ OMP_NUM_THREADS=1, which the commands leave out.
         *("equal error rate, %", "accuracy at the threshold, %"),
     ),
     command="{title}: `{command}` ({stages}{others})",
-    command_again="another seed: `{command}`",
+    command_again="{title}, another seed: `{command}` ({machine})",
     commands="The commands, and what each run trained",
     page="The method and its paper: [{page}](algorithms/{page}.md).",
     others={"split": "; split `{}`", "pretrained": "; pretrained weights: {}", "image_size": "; {} px"},
