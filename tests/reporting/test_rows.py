@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from pydantic import ValidationError
 
 from ppfsl.reporting.phrases import CHINESE, ENGLISH
 from ppfsl.reporting.rows import About, Comparison
@@ -27,3 +28,11 @@ def test_each_language_says_its_own_and_english_stands_in_for_chinese() -> None:
     about = About(order=1, title="MAML", command="x", machine="2 cores", machine_zh="2 个核", minutes=1)
     chinese = about.translated(CHINESE.suffix)
     assert (chinese.title, chinese.machine, chinese.command) == ("MAML", "2 个核", "x")
+
+
+@pytest.mark.parametrize("figure", ["about 90", "-3", "90%", ""])
+def test_a_papers_figure_begins_with_a_number(figure: str) -> None:
+    fine = {"order": 1, "title": "MAML", "command": "x", "machine": "m", "minutes": 1}
+    assert About(**fine, reported={"5-way 1-shot": "90.5 ± 0.5"}).reported["5-way 1-shot"] == "90.5 ± 0.5"
+    with pytest.raises(ValidationError):
+        About(**fine, reported={"5-way 1-shot": figure})

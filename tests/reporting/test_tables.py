@@ -74,49 +74,6 @@ def test_other_seeds_show_as_spread(tmp_path: Path) -> None:
     assert "Once more" not in first + second and "seeds" not in second.lower()
 
 
-def test_a_repetition_of_nothing_is_named(tmp_path: Path) -> None:
-    save(tmp_path / "results" / "a", 1, "First", evaluation("class_mean", [8, 6]), extra="repeats: b\n")
-    with pytest.raises(UserError, match=r"a/about\.yaml: there is no row b that it could repeat"):
-        make_tables(tmp_path / "results", tmp_path / "results.md")
-
-
-@pytest.mark.parametrize(
-    ("first", "second", "message"),
-    [
-        ("", "repeats: a\n", "a or another run that repeats it has the seed 3 already"),
-        ("repeats: a\n", "", "there is no row a that it could repeat and that repeats none itself"),
-        ("", "repeats: a\ncomparison: c\n", "cannot both repeat a and be in a comparison"),
-    ],
-)
-def test_no_repetition_is_dropped_in_silence(first: str, second: str, message: str, tmp_path: Path) -> None:
-    save(tmp_path / "results" / "a", 1, "First", evaluation("class_mean", [8, 6]), extra=first)
-    save(tmp_path / "results" / "b", 2, "Second", evaluation("class_mean", [8, 6]), extra=second)
-    with pytest.raises(UserError, match=message):
-        make_tables(tmp_path / "results", tmp_path / "results.md")
-
-
-@pytest.mark.parametrize(
-    ("key", "value"), [("split", "metadataset"), ("stages", ["triplet"]), ("embedding", {"mirror": True})]
-)
-def test_another_run_is_no_repetition(key: str, value: Any, tmp_path: Path) -> None:
-    save(tmp_path / "results" / "a", 1, "First", evaluation("class_mean", [8, 6]))
-    again = evaluation("class_mean", [8, 6])
-    save(tmp_path / "results" / "b", 2, "Again", again, extra="repeats: a\n", seed=4, **{key: value})
-    with pytest.raises(UserError, match=f"b/about.yaml: a has {key} .* a repetition differs in its seed alone"):
-        make_tables(tmp_path / "results", tmp_path / "results.md")
-
-
-def test_a_spread_is_that_of_the_same_questions(tmp_path: Path) -> None:
-    rows = evaluation("class_mean", [8, 6]), evaluation("class_mean", [10, 10], shot=5)
-    save(tmp_path / "results" / "a", 1, "First", *rows)
-    again = evaluation("class_mean", [9, 9], shot=5), evaluation("class_mean", [6, 6])
-    save(tmp_path / "results" / "b", 2, "Again", *again, extra="repeats: a\n", seed=4)
-    make_tables(tmp_path / "results", tmp_path / "results.md")
-    page = (tmp_path / "results.md").read_text()
-    assert "| 2 | 1 | novel | class_mean | 70.00 ± 13.86 |  | 2 | 65.00 (7.07) |" in page
-    assert "| 2 | 5 | novel | class_mean | 100.00 ± 0.00 |  | 2 | 95.00 (7.07) |" in page
-
-
 def test_contents_link_to_the_sections(tmp_path: Path) -> None:
     save(tmp_path / "results" / "b", 2, "'Second: `b`, 28 px'", evaluation("class_mean", [5, 5]))
     save(tmp_path / "results" / "a", 1, "First", evaluation("class_mean", [8, 6]), extra="title_zh: 第一：甲\n")

@@ -33,3 +33,28 @@ def test_kinds_are_never_mixed_and_keep_their_order() -> None:
         ("transductive", [0, 2]),
     ]
     assert [kind for kind, _ in wording.by_kind(evaluations[:1])] == ["transductive"]
+
+
+@pytest.mark.parametrize(
+    ("figure", "text"),
+    [
+        (None, ""),
+        (98.8, "98.8 (-26.5)"),
+        (72.0, "72.0 (+0.3)"),
+        ("72.3", "72.3 (+0.0)"),  # no "-0.0"
+        ("72.35", "72.35 (-0.04)"),
+        ("70", "70 (+2.3)"),
+        ("98.8 ± 0.2", "98.8 ± 0.2 (-26.5)"),
+        ("85.29 ± 0.51 (224 px)", "85.29 ± 0.51 (224 px) (-12.98)"),
+    ],
+)
+def test_a_papers_figure_stands_with_ours_minus_it(figure: float | str | None, text: str) -> None:
+    evaluation = {"way": 5, "shot": 1, "accuracy": 0.72312, "ci95": 0.0064}
+    reported = {"5-way 5-shot": 99.0} | ({} if figure is None else {"5-way 1-shot": figure})
+    assert wording.figures(evaluation, reported) == ("72.31 ± 0.64", text)
+
+
+def test_an_evaluation_does_not_differ_from_itself() -> None:
+    one, other = ({"way": 5, "query": 2, "episode_correct": correct} for correct in ([9, 7], [8, 7]))
+    assert wording.difference(one, one) == ""
+    assert wording.difference(one, other) == "+5.00 ± 6.93"
