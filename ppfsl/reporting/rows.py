@@ -54,7 +54,9 @@ class About(Prose):
     """The comparison that the row belongs to, in place of a section of its own."""
     repeats: str = ""
     """The row, in the same folder, of which this is another run with another seed: it is shown there as spread."""
-    reported: dict[str, float | Annotated[str, Field(pattern=r"^\d+(\.\d+)?( |$)")]] = {}
+    reported: dict[
+        str, Annotated[float, Field(ge=0, le=100)] | Annotated[str, Field(pattern=r"^\d+(\.\d+)?( |$)")]
+    ] = {}
     """Task, such as "5-way 1-shot" -> accuracy in per cent as its paper has it, with its interval or a note behind."""
     page: str = ""
     """The method's page below docs/algorithms/, which says what paper that is."""
