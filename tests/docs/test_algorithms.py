@@ -26,7 +26,7 @@ HEADINGS = {
     "": ["The idea", "The formula", "The configuration", "The result", "The paper, and what differs"],
     "_zh": ["思路", "公式", "配置", "结果", "论文与差异"],
 }
-FIGURE = re.compile(r"\d+\.\d+ ± \d+\.\d+")
+FIGURE = re.compile(r"\d+\.\d+ (?:± \d+\.\d+|\(\d+\.\d+\))")
 OVERVIEW = {"": DOCS / "methods.md", "_zh": DOCS / "methods_zh.md"}
 
 
