@@ -45,7 +45,7 @@ def curves(axes: Any, along: str, **fixed: int) -> None:
     """
     first = evaluations(f"{along}s_finetuned")
     names = list(dict.fromkeys(entry["adaptation"] for entry in first))
-    for (row, embedder), line in zip(EMBEDDERS.items(), ("-", ":"), strict=True):
+    for (row, embedder), line, fill in zip(EMBEDDERS.items(), ("-", ":"), ("full", "none"), strict=True):
         rows = [entry for entry in evaluations(f"{along}s_{row}") if fixed.items() <= entry.items()]
         for name in dict.fromkeys(entry["adaptation"] for entry in rows):
             own = sorted((entry for entry in rows if entry["adaptation"] == name), key=lambda entry: entry[along])
@@ -58,7 +58,7 @@ def curves(axes: Any, along: str, **fixed: int) -> None:
                 color=COLOURS[place],
                 marker=MARKERS[place],
                 markersize=4,
-                markerfacecolor="white" if line == ":" else COLOURS[place],
+                fillstyle=fill,
                 linewidth=1.4,
                 linestyle=line,
                 label=f"{name.replace('_', ' ')}{kind}, {embedder}",

@@ -7,7 +7,7 @@ from typing import Any
 from ppfsl.reporting import wording
 from ppfsl.reporting.pairing import Evaluation, same_questions
 from ppfsl.reporting.phrases import Phrases
-from ppfsl.reporting.repeats import repeats_of, spread
+from ppfsl.reporting.repeats import repeats_of, seeds_of, spread
 from ppfsl.reporting.rows import About, Comparison, Row
 from ppfsl.reporting.sections import Home, needed
 
@@ -124,7 +124,7 @@ def _spreads(rows: Sequence[Row], repeats: Mapping[Path, Sequence[Row]], kind: s
     yield from wording.table_head(phrases.spread_columns)
     for about, result, folder in repeated:
         runs = [run for _, run, _ in repeats[folder]]
-        seeds = phrases.comma.join(str(run["seed"]) for run in (result, *runs))
+        seeds = phrases.comma.join(seeds_of(result, runs))
         for evaluation in _shown(result, kind):
             said = wording.task(evaluation), wording.adaptation(evaluation, phrases), seeds, spread(evaluation, runs)
             yield f"| {about.title} | " + " | ".join(said) + " |"

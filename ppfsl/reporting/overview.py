@@ -13,7 +13,7 @@ from ppfsl.reporting import wording
 from ppfsl.reporting.pairing import Evaluation
 from ppfsl.reporting.phrases import Phrases
 from ppfsl.reporting.rows import Comparison, Row, parse
-from ppfsl.reporting.sections import link
+from ppfsl.reporting.sections import link, shared_sections
 
 FILE = "overview.yaml"
 TASKS = ((5, 1), (5, 5))
@@ -58,7 +58,7 @@ def overview(
         return ""
     lines = parse(Overview, path).lines
     found = [(line, *_row_of(line, path, rows)) for line in lines]
-    shared = {folder: comparison.title for comparison, members in comparisons for *_, folder in members}
+    shared = shared_sections(comparisons)
     parts = []
     for kind in ("inductive", "transductive"):
         own = [(line, row, asked) for line, row, asked in found if wording.kind(asked[0]) == kind]

@@ -49,6 +49,11 @@ def repeats_of(folder: Path, rows: Sequence[Row]) -> list[Row]:
     return sorted(found, key=lambda row: row[1]["seed"])
 
 
+def seeds_of(result: dict[str, Any], repeats: Sequence[dict[str, Any]]) -> list[str]:
+    """The seeds of a row's result.json and of those of its repetitions."""
+    return [str(run["seed"]) for run in (result, *repeats)]
+
+
 def spread(evaluation: Evaluation, repeats: Sequence[dict[str, Any]]) -> str:
     """Mean and standard deviation of an accuracy over the seeds, in per cent; empty where a run lacks it.
 

@@ -50,9 +50,14 @@ class Home(NamedTuple):
     """Its title among the section's runs; empty: the section is of it alone."""
 
 
+def shared_sections(comparisons: Sequence[tuple[Comparison, Sequence[Row]]]) -> dict[Path, str]:
+    """Title of the section of each row that has none of its own: folder of the row -> title."""
+    return {folder: comparison.title for comparison, members in comparisons for *_, folder in members}
+
+
 def homes(rows: Sequence[Row], comparisons: Sequence[tuple[Comparison, Sequence[Row]]]) -> dict[Path, Home]:
     """Where each run stands: folder of the run -> its home; what evaluates the weights of another run is none."""
-    shared = {folder: comparison.title for comparison, members in comparisons for *_, folder in members}
+    shared = shared_sections(comparisons)
     return {
         run_of(about.command): Home(shared[folder], about.title) if folder in shared else Home(about.title, "")
         for about, _, folder in rows

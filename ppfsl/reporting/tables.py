@@ -15,7 +15,7 @@ from ppfsl.reporting.comparisons import comparison_section
 from ppfsl.reporting.overview import overview
 from ppfsl.reporting.pairing import Evaluation, same_questions
 from ppfsl.reporting.phrases import CHINESE, ENGLISH, Phrases
-from ppfsl.reporting.repeats import check_repeats, repeats_of, spread
+from ppfsl.reporting.repeats import check_repeats, repeats_of, seeds_of, spread
 from ppfsl.reporting.rows import About, Comparison, Row, read_comparisons, read_rows
 from ppfsl.reporting.sections import Home, contents, homes, needed
 from ppfsl.result_file import read_result
@@ -146,7 +146,7 @@ def _section(
         parts.append(f"**{phrases.value(kind)}**\n")
         parts.append("\n".join(_table(about, rows, episodic, [run for _, run, _ in repeats], phrases)) + "\n")
     if repeats:
-        seeds = phrases.comma.join(str(run["seed"]) for run in (result, *(run for _, run, _ in repeats)))
+        seeds = phrases.comma.join(seeds_of(result, [run for _, run, _ in repeats]))
         commands = "".join(f"* `{again.command}`{phrases.machine.format(again.machine)}\n" for again, *_ in repeats)
         parts.append(f"{phrases.seeds.format(seeds=seeds)}\n\n{commands}")
     if about.support_set:
