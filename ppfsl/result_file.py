@@ -20,7 +20,7 @@ def read_result(path: Path) -> dict[str, Any]:
     try:
         return dict(read_json(path, _checked))
     except UserError as error:
-        if _REMEDY in str(error) or not path.is_file():
+        if not path.is_file():  # nothing to remove
             raise
         raise UserError(f"{error}; {_REMEDY}") from None
 
@@ -54,15 +54,15 @@ class _Result(BaseModel):
 
 def _checked(value: Any) -> dict[str, Any]:
     if not isinstance(value, dict):
-        raise ValueError(f"it is no result of a run; {_REMEDY}")
+        raise ValueError("it is no result of a run")
     try:
         _Result.model_validate(value)
     except ValidationError as error:
         first = error.errors()[0]
         key, what = ".".join(map(str, first["loc"])), first["msg"][0].lower() + first["msg"][1:]
-        raise ValueError(f"{key}: {what}; {_REMEDY}") from None
+        raise ValueError(f"{key}: {what}") from None
     for number, evaluation in enumerate(value["evaluations"]):
         told, posed = len(evaluation["episode_correct"]), evaluation["episodes"]
         if told != posed:
-            raise ValueError(f"evaluations.{number} has {told} of {posed} episodes; {_REMEDY}")
+            raise ValueError(f"evaluations.{number} has {told} of {posed} episodes")
     return value

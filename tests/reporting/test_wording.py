@@ -41,7 +41,9 @@ def test_kinds_are_never_mixed_and_keep_their_order() -> None:
         (None, ""),
         (98.8, "98.8 (-26.5)"),
         (72.0, "72.0 (+0.3)"),
-        ("72.3", "72.3 (+0.0)"),  # no "-0.0"
+        ("72.3", "72.3 (+0.0)"),
+        ("72.32", "72.32 (-0.01)"),
+        ("72.3121", "72.3121 (-0.0001)"),
         ("72.35", "72.35 (-0.04)"),
         ("70", "70 (+2.3)"),
         ("98.8 ± 0.2", "98.8 ± 0.2 (-26.5)"),
@@ -52,6 +54,11 @@ def test_a_papers_figure_stands_with_ours_minus_it(figure: float | str | None, t
     evaluation = {"way": 5, "shot": 1, "accuracy": 0.72312, "ci95": 0.0064}
     reported = {"5-way 5-shot": 99.0} | ({} if figure is None else {"5-way 1-shot": figure})
     assert wording.figures(evaluation, reported) == ("72.31 ± 0.64", text)
+
+
+def test_a_difference_that_rounds_to_nothing_has_no_minus() -> None:
+    evaluation = {"way": 5, "shot": 1, "accuracy": 0.72298, "ci95": 0.0064}
+    assert wording.figures(evaluation, {"5-way 1-shot": 72.3})[1] == "72.3 (+0.0)"
 
 
 def test_an_evaluation_does_not_differ_from_itself() -> None:
