@@ -2,21 +2,20 @@
 
 import csv
 import stat
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from ppfsl.data.decode import read_square
-from ppfsl.data.folder import EXTENSIONS, folder_source
+from ppfsl.data.folder import EXTENSIONS, folder_source, say_no_pictures
 from ppfsl.data.names import check_names
 from ppfsl.data.walk import files_below
 from ppfsl.errors import UserError
 from ppfsl.files import kind_of
 from ppfsl.notation import parse_json
-from ppfsl.progress import say, warn
-from ppfsl.reporting.wording import printable
+from ppfsl.progress import say
 
 _KINDS = ", ".join(sorted(EXTENSIONS))
 MOST_CLASSES, MOST_PICTURES = 1000, 5000
@@ -49,8 +48,7 @@ class SupportPictures:
 def find_support(path: Path) -> SupportPictures:
     """The pictures that a folder or a list names; none is opened.
 
-    A folder holds a folder per class (`ppfsl.data.folder`); files of other kinds in it are left out with a word on
-    stderr. A list is JSON, `{"class": ["file", ...], ...}`, or CSV
+    A folder holds a folder per class (`ppfsl.data.folder`). A list is JSON, `{"class": ["file", ...], ...}`, or CSV
     with the header `file,label`, where spaces around values do not count; its files are absolute or relative to the
     list's own folder.
 
@@ -62,7 +60,6 @@ def find_support(path: Path) -> SupportPictures:
         source = folder_source(path)
         names = tuple(source.class_names.values())
         found = SupportPictures(names, tuple(path / file for file in source.files), source.labels - 1)
-        _say_left_out(_pictures_below(path)[1], warn)  # each of a few pictures counts
     elif path.suffix.lower() in (".json", ".csv"):
         found = _from_list(path)
     else:
@@ -103,14 +100,8 @@ def find_pictures(paths: Sequence[Path]) -> list[Path | Unreadable]:
             files.append(path)
         else:
             raise UserError(f"{path} does not exist; name a picture or a folder of pictures")
-    _say_left_out(others, say)
+    say_no_pictures(others, say)
     return files
-
-
-def _say_left_out(others: Sequence[Path], tell: Callable[[str], None]) -> None:
-    if others:
-        more = f" and {len(others) - 1} more" if len(others) > 1 else ""
-        tell(f"left out, since they are no pictures ({_KINDS}): {printable(others[0])}{more}")
 
 
 def _pictures_below(path: Path) -> tuple[list[Path | Unreadable], list[Path]]:

@@ -13,8 +13,8 @@ import numpy as np
 from ppfsl.classifier.build import Built
 from ppfsl.classifier.pictures import Unreadable
 from ppfsl.classifier.predict import Answer
+from ppfsl.data.names import printable
 from ppfsl.reporting.terminal import console_of, text_of
-from ppfsl.reporting.wording import printable
 
 Form = Literal["table", "json", "csv"]
 _COLUMNS = ("picture", "label", "probability", "similarity", "unlike", "nearest", "error")

@@ -3,29 +3,32 @@
 import hashlib
 import re
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 
 from ppfsl.data.decode import open_image
-from ppfsl.data.names import check_names
+from ppfsl.data.names import check_names, printable
 from ppfsl.data.source import Load, Source
 from ppfsl.data.walk import files_below
 from ppfsl.errors import UserError
 from ppfsl.files import kind_of
+from ppfsl.progress import warn
 
-EXTENSIONS = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".gif", ".tif", ".tiff", ".ppm"})
+EXTENSIONS = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".gif", ".tif", ".tiff", ".ppm", ".jfif", ".jpe"})
+_KINDS = ", ".join(sorted(EXTENSIONS))
 _WORDNET = re.compile(r"n[0-9]{8}-(.+)")
 
 
 def folder_source(path: Path) -> Source:
     """The images below `path`, one class per folder directly inside it.
 
-    Images may lie in the class folder or in folders below it; hidden files and folders, and files whose extension is
-    not in `EXTENSIONS`, are left out. Links to files and links that are class folders are followed, links to folders
-    further down where they lead to what is not in the tree anyhow (`files_below`).
+    Images may lie in the class folder or in folders below it. Hidden files and folders are left out; so are, with a
+    warning, files whose extension is not in `EXTENSIONS` and images that lie beside the class folders. Links to files
+    and links that are class folders are followed, links to folders further down where they lead to what is not in the
+    tree anyhow (`files_below`).
 
     Labels are 1..K in the order of the folders' names. A class bears its folder's name; where that starts with a
     WordNet id, as in Stanford Dogs, the id and the underscores go (`n02085782-Japanese_spaniel` is
@@ -41,11 +44,15 @@ def folder_source(path: Path) -> Source:
     try:
         folders = _class_folders(path)
         check_names(folders, str(path))
-        files_of = [_images_below(path, folder) for folder in folders]
+        loose = list(_files_beside(path))
+        others = [file for file in loose if not _is_named_image(file)]
+        files_of = [_images_below(path, folder, others) for folder in folders]
         files = tuple(file for found in files_of for file in found)
         state = _state(path, files)
     except OSError as error:
         raise UserError(f"{error.filename} cannot be read: {error.strerror}; mend or remove it") from None
+    say_no_pictures(others, warn)
+    _say_left_out("lie in no class folder", [file for file in loose if _is_named_image(file)], warn)
     return Source(
         name="folder",
         files=files,
@@ -75,12 +82,34 @@ def _class_names(folders: list[str]) -> list[str]:
     return names if len(set(names)) == len(names) else folders
 
 
-def _images_below(path: Path, folder: str) -> list[str]:
-    """Posix paths of a class's images, relative to `path`, sorted."""
+def say_no_pictures(files: Sequence[Path], tell: Callable[[str], None]) -> None:
+    """Tell of files that are left out since their endings are none of `EXTENSIONS`, if there are any."""
+    _say_left_out(f"are no pictures ({_KINDS})", files, tell)
+
+
+def _say_left_out(why: str, files: Sequence[Path], tell: Callable[[str], None]) -> None:
+    if files:
+        more = f" and {len(files) - 1} more" if len(files) > 1 else ""
+        tell(f"left out, since they {why}: {printable(min(files))}{more}")
+
+
+def _is_named_image(file: Path) -> bool:
+    return file.suffix.lower() in EXTENSIONS
+
+
+def _files_beside(path: Path) -> Iterator[Path]:
+    """The files that lie beside the class folders and are not hidden."""
+    return (entry for entry in path.iterdir() if not entry.name.startswith(".") and entry.is_file())
+
+
+def _images_below(path: Path, folder: str, others: list[Path]) -> list[str]:
+    """Posix paths of a class's images, relative to `path`, sorted; files of other kinds are added to `others`."""
     found = []
     for file in files_below(path / folder, path, _raise):
-        # A broken link is an image lost, which `stat` reports; a pipe or a device is none.
-        if file.suffix.lower() in EXTENSIONS and stat.S_ISREG(file.stat().st_mode):
+        if not _is_named_image(file):
+            if file.is_file():
+                others.append(file)
+        elif stat.S_ISREG(file.stat().st_mode):  # a broken link is an image lost, a pipe or a device is none
             found.append(_relative(file, path))
     if not found:
         raise UserError(f"the class folder {path / folder} holds no image; put images there or remove it")

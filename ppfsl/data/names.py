@@ -1,9 +1,14 @@
-"""Names of classes: those that people could not tell apart are refused."""
+"""Names of classes and files: those that people could not tell apart are refused, others made fit to be shown."""
 
 import unicodedata
 from collections.abc import Iterable
 
 from ppfsl.errors import UserError
+
+
+def printable(text: object) -> str:
+    """Text without control characters or lone surrogates, which file names may hold and pages and terminals may not."""
+    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in str(text))
 
 
 def check_names(names: Iterable[str], origin: str) -> None:

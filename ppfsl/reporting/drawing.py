@@ -11,7 +11,7 @@ from xml.etree import ElementTree
 
 import numpy as np
 
-from ppfsl.reporting.wording import printable
+from ppfsl.data.names import printable
 
 INK = "#1b1f24"  # text and axes; in an inline SVG it becomes the page's text colour
 GREY = "#8a9099"  # grid and reference lines: seen on white and on black

@@ -3,7 +3,7 @@
 import functools
 from typing import TYPE_CHECKING
 
-from ppfsl.reporting.wording import printable
+from ppfsl.data.names import printable
 
 if TYPE_CHECKING:
     from jinja2 import Template

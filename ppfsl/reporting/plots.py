@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 
+from ppfsl.data.names import printable
 from ppfsl.reporting.drawing import COLOURS, GREY, INK, LINES, MARKERS, WIDTH, short, styled
 from ppfsl.reporting.statistics import two_components, wilson_interval
-from ppfsl.reporting.wording import printable
 
 MOST_BARS = 60
 MOST_NUMBERED_CELLS = 20  # classes

@@ -4,6 +4,7 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, TextIO
 
+from ppfsl.data.names import printable
 from ppfsl.reporting import wording
 from ppfsl.reporting.pairing import Evaluation
 
@@ -57,7 +58,7 @@ def text_of(console: "Console", text: str, style: str = "") -> "Text":
     from rich.text import Text
 
     encoding = console.encoding
-    return Text(wording.printable(text).encode(encoding, "replace").decode(encoding), style=style)
+    return Text(printable(text).encode(encoding, "replace").decode(encoding), style=style)
 
 
 def _print(console: "Console", title: str, table: "Table") -> None:

@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
+from ppfsl.data.names import printable
 from ppfsl.files import make_folder
-from ppfsl.reporting.wording import printable
 
 HISTOGRAM_BINS = 30
 

@@ -4,13 +4,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ppfsl.config import EmbeddingConfig
+from ppfsl.data.names import printable
 from ppfsl.reporting.pairing import Evaluation, paired_difference
 from ppfsl.reporting.phrases import ENGLISH, Phrases
-
-
-def printable(text: object) -> str:
-    """Text without control characters or lone surrogates, which file names may hold and pages and terminals may not."""
-    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in str(text))
 
 
 def cell(text: object) -> str:

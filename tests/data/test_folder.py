@@ -72,6 +72,23 @@ def test_extensions_count_in_any_case_and_other_files_do_not(tmp_path: Path) -> 
     assert by_class(folder_source(tmp_path)) == {"a": images, "b": ["b/1.png"]}
 
 
+def test_what_is_left_out_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    tree(tmp_path, "a/1.png", "b/1.jfif", "b/2.JPE", "c/.hidden.png", "c/1.png")
+    (tmp_path / ".hidden").write_text("not said")
+    assert len(folder_source(tmp_path).files) == 4
+    assert capsys.readouterr().err == ""
+    for other in ("b/2.heic", "a/deep/notes\n.txt", "list.csv"):
+        (tmp_path / other).parent.mkdir(exist_ok=True)
+        (tmp_path / other).write_text("no image")
+    (tmp_path / "stray.png").write_text("in no class folder")
+    assert len(folder_source(tmp_path).files) == 4
+    kinds = ".bmp, .gif, .jfif, .jpe, .jpeg, .jpg, .png, .ppm, .tif, .tiff, .webp"
+    assert capsys.readouterr().err == (
+        f"warning: left out, since they are no pictures ({kinds}): {tmp_path}/a/deep/notes\N{REPLACEMENT CHARACTER}.txt"
+        f" and 2 more\nwarning: left out, since they lie in no class folder: {tmp_path}/stray.png\n"
+    )
+
+
 def test_hidden_files_and_folders_do_not_count(tmp_path: Path) -> None:
     tree(tmp_path, "a/1.png", "a/.2.png", "a/.cache/3.png", ".git/4.png", "b/1.png")
     assert by_class(folder_source(tmp_path)) == {"a": ["a/1.png"], "b": ["b/1.png"]}
