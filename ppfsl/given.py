@@ -62,7 +62,9 @@ def _opened(path: Path, config: Config, world: World) -> Trained:
     wanted = config.data.model_dump(mode="json")
     keys = ("name", "split") if wanted["split"] is not None else ("name", "split", "split_ratio", "split_seed")
     differing = [key for key in keys if trained_on.get(f"data.{key}", wanted[key]) != wanted[key]]
-    if begun and differing:
+    # Nobody's pictures are among the drawn ones.
+    apart = differing[:1] == ["name"] and "synthetic" in (trained_on["data.name"], wanted["name"])
+    if begun and differing and not apart:
         warn(
             f"{path} was trained with data.{differing[0]} = {trained_on[f'data.{differing[0]}']!r}, so it may "
             f"have seen the {config.evaluation.part} classes of this evaluation"
@@ -94,23 +96,32 @@ def _digest(embedder: Embedder, layer: nn.Layer | None) -> str:
     return digest.hexdigest()
 
 
-def check_results(folder: Path, given: Trained | None) -> None:
-    """Raise where a folder holds the results of other weights; older results do not tell whose they are.
+def check_results(folder: Path, given: Trained | None, pictures: str | None = None) -> None:
+    """Raise where a folder holds the results of other weights, or of this checkpoint on other pictures.
+
+    Older results do not tell whose they are, nor on what.
 
     Args:
         folder: that is to hold results.
-        given: the checkpoint that is evaluated; None: a run trains its own.
+        given: the checkpoint that is evaluated; None: a run trains its own, and may ask of other pictures anew.
+        pictures: digest of those that are evaluated; None: not known yet.
 
     Raises:
-        UserError: naming the checkpoint of these.
+        UserError: naming the checkpoint of these, or what it was asked about.
     """
     path = folder / "result.json"
-    before = None if kind_of(path) is None else read_result(path).get("checkpoint")
+    result = {} if kind_of(path) is None else read_result(path)
+    before = result.get("checkpoint")
     own = None if given is None or given.checkpoint is None else given.checkpoint["weights_sha256"]
     if before is not None and before.get("weights_sha256") != own:
         raise UserError(
             f"{folder} holds the results of other weights, those that {before.get('file')} had then; "
             "choose another output_dir, or remove that folder"
+        )
+    if given is not None and pictures is not None and result.get("pictures", pictures) != pictures:
+        raise UserError(
+            f"{folder} holds results on other pictures: {result['evaluations'][0]['part']} classes of "
+            f"{result['dataset']}, split {result['split']}; choose another output_dir, or remove that folder"
         )
 
 

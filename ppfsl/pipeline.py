@@ -30,7 +30,7 @@ from ppfsl.onednn import operators, problem
 from ppfsl.progress import detail, say, warn
 from ppfsl.questions import check_verification, episode_sampler, run_support_set
 from ppfsl.reporting.show import show_run
-from ppfsl.results import write_results
+from ppfsl.results import pictures_digest, write_results
 from ppfsl.runtime import choose_device, peak_memory
 from ppfsl.subject import Data, Subject, Trained
 from ppfsl.training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
@@ -83,11 +83,11 @@ def _run(config: Config, name: str, checkpoint: Path | None, world: World) -> Pa
     with contextlib.ExitStack() as held:  # until result and report are written, which two runs must not mix
         if given is None:
             job, embedder = prepared_training(config, data, folder, world)
-            held.enter_context(_at_work(folder, config, world))
+            held.enter_context(_at_work(folder, config, data, world))
             trained = _trained(config, data, job, embedder)
         else:
             trained = finished_checkpoint(given, config, data, embedding_cache(config), world)
-            held.enter_context(_at_work(folder, config, world, given))
+            held.enter_context(_at_work(folder, config, data, world, given))
         _evaluate(config, name, folder, data, trained, support_set, world)
     if (memory := peak_memory()) is not None:
         say(f"peak memory: {memory:.1f} GB")
@@ -210,14 +210,15 @@ def prepared_training(config: Config, data: Data, folder: Path, world: World = A
 
 
 @contextlib.contextmanager
-def _at_work(folder: Path, config: Config, world: World, given: Trained | None = None) -> Iterator[None]:
+def _at_work(folder: Path, config: Config, data: Data, world: World, given: Trained | None = None) -> Iterator[None]:
     """Let process 0 hold the run directory, cleared of what killed runs left, with the configuration in it."""
     if not world.main:
         yield
         return
     make_folder(folder)
     with only_one(folder):
-        check_results(folder, given)  # for evaluations once more, since another may have come and gone
+        # For evaluations once more, since another may have come and gone.
+        check_results(folder, given, pictures_digest(data))
         for place in (folder / "checkpoints", folder / "pictures"):
             sweep(place)
         sweep(folder, older=3600)  # where tools that hold no lock may be writing a classifier or a page

@@ -90,6 +90,29 @@ def test_results_of_other_weights_are_not_replaced(config: Config, own: Path, tm
     assert contents(folder) == before
 
 
+def test_results_on_other_pictures_are_not_replaced(config: Config, own: Path) -> None:
+    folder = evaluate(config, best_of(own / "two"))
+    before = contents(folder)
+    asked = config.evaluation.model_copy(update={"part": "validation"})
+    with pytest.raises(UserError) as caught:
+        evaluate(config.model_copy(update={"evaluation": asked}), best_of(own / "two"))
+    data = result_of(folder)
+    assert str(caught.value) == (
+        f"{folder} holds results on other pictures: novel classes of {data['dataset']}, split {data['split']}; "
+        "choose another output_dir, or remove that folder"
+    )
+    assert contents(folder) == before
+    more = config.evaluation.model_copy(update={"episodes": config.evaluation.episodes + 1})
+    evaluate(config.model_copy(update={"evaluation": more}), best_of(own / "two"))  # other episodes replace the old
+    assert result_of(folder)["evaluations"][0]["episodes"] == config.evaluation.episodes + 1
+
+
+def test_a_run_may_ask_of_other_pictures_anew(config: Config, own: Path) -> None:
+    asked = config.evaluation.model_copy(update={"part": "validation"})
+    pipeline.run(config.model_copy(update={"evaluation": asked}), "two")
+    assert {row["part"] for row in result_of(own / "two")["evaluations"]} == {"validation"}
+
+
 def test_the_same_weights_in_another_file_are_the_same(config: Config, own: Path, tmp_path: Path) -> None:
     folder = evaluate(config, best_of(own / "two"), tmp_path / "evaluated")
     last = own / "two" / "checkpoints" / "last.safetensors"

@@ -4,7 +4,8 @@
         --checkpoint output/quickstart/checkpoints/best.safetensors
 
 The results go to a folder of their own below that of the checkpoint's run, such as
-output/quickstart/eval_best, or to -o output_dir=FOLDER.
+output/quickstart/eval_best, or to -o output_dir=FOLDER. Where results on other pictures lie
+(another data set, split or part of the classes), nothing is written.
 """
 
 import sys

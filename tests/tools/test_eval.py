@@ -96,6 +96,6 @@ def test_the_result_names_the_objectives_that_a_checkpoint_has_seen(place: Path)
 def test_another_split_than_that_of_training_is_warned_of(place: Path) -> None:
     checkpoint = ("--checkpoint", "output/tiny/checkpoints/best.safetensors", "-o", "output_dir=other")
     assert "warning" not in tool("eval", place, *checkpoint).stderr
-    done = tool("eval", place, *checkpoint, "-o", "data.split_seed=3")
+    done = tool("eval", place, *checkpoint[:2], "-o", "output_dir=third", "-o", "data.split_seed=3")
     assert done.returncode == 0, done.stderr
     assert "was trained with data.split_seed = 0, so it may have seen the novel classes" in done.stderr
