@@ -3,6 +3,7 @@
 import hashlib
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from paddle import nn
 
@@ -24,7 +25,8 @@ from ppfsl.training.checkpoint import Checkpoint, checkpoint_file, embedder_of, 
 def given_checkpoint(path: Path, config: Config, name: str, world: World) -> tuple[Config, Trained]:
     """What a checkpoint holds, not finished, and the configuration with the folder that its results go to.
 
-    Warns when it was trained on another split than it is evaluated on.
+    What adaptations leave open is filled in as the checkpoint's own training had it. Warns when it was trained on
+    another split than it is evaluated on.
 
     Args:
         path: the file, or the folder of a run, whose best weights are taken.
@@ -36,8 +38,9 @@ def given_checkpoint(path: Path, config: Config, name: str, world: World) -> tup
             the results of other weights.
     """
     file, folder = world.on_main(lambda: _places(path, config, name))
-    trained = _opened(file, config, world)
+    trained, objective = _opened(file, config, world)
     world.on_main(lambda: check_results(folder, trained))
+    config = config.as_trained_by(objective)
     return config.model_copy(update={"output_dir": str(folder)}), trained
 
 
@@ -46,7 +49,8 @@ def _places(path: Path, config: Config, name: str) -> tuple[Path, Path]:
     return file, evaluation_folder(config, name, file)
 
 
-def _opened(path: Path, config: Config, world: World) -> Trained:
+def _opened(path: Path, config: Config, world: World) -> tuple[Trained, dict[str, Any]]:
+    """What a checkpoint holds, and its last stage's objective, empty where there was none."""
     checkpoint = world.on_main(lambda: load_checkpoint(path))
     architecture = checkpoint.architecture
     for key, value in (("image_size", architecture.image_size), ("channels", architecture.channels)):
@@ -77,7 +81,9 @@ def _opened(path: Path, config: Config, world: World) -> Trained:
         )
     pretrained, processes = trained_on.get("backbone.pretrained", "none"), processes_of(checkpoint)
     named = {"file": _name(path), "weights_sha256": _digest(embedder, layer)}
-    return Trained(embedder, layer, pretrained, stages, processes, trained_on.get("seed"), named)
+    prefix = f"pretrain.{begun - 1}.objective."
+    objective = {key.removeprefix(prefix): value for key, value in trained_on.items() if key.startswith(prefix)}
+    return Trained(embedder, layer, pretrained, stages, processes, trained_on.get("seed"), named), objective
 
 
 def _name(path: Path) -> str:

@@ -12,7 +12,7 @@ from ppfsl.config import Config
 from ppfsl.errors import UserError
 from ppfsl.files import write_json
 from ppfsl.training.checkpoint import load_checkpoint
-from tests.pipeline.runs import Tree, configured, contents, result_of, timeless
+from tests.pipeline.runs import Tree, changed, configured, contents, result_of, timeless
 
 
 @pytest.fixture(scope="module")
@@ -60,6 +60,19 @@ def test_results_stand_with_the_run_whose_checkpoint_it_is(config: Config, own: 
         assert [row["accuracy"] for row in found["evaluations"]] == [row["accuracy"] for row in trained["evaluations"]]
     first, second = (result_of(folder)["checkpoint"]["weights_sha256"] for folder in folders)
     assert first != second and len(first) == 64
+
+
+def test_what_adaptations_leave_open_is_as_in_the_training_of_the_checkpoint(
+    tiny_tree: Callable[[], Tree], own: Path
+) -> None:
+    objective = {"name": "prototypical", "way": 2, "shot": 1, "query": 2}
+    stage = {"objective": objective, "epochs": 1, "steps_per_epoch": 1}
+    tree = {**tiny_tree(), "pretrain": [stage], "adaptations": [{"name": "prototypical"}]}
+    run = pipeline.run(configured(changed(tree, "pretrain.0.objective.temperature", 4.0), own / "four"), "two")
+    for given, expected in ({}, 4.0), ({"temperature": 2.0}, 2.0):
+        asked = {**tree, "adaptations": [{"name": "prototypical", **given}]}
+        folder = evaluate(configured(asked, own / f"of_{expected}"), run)
+        assert result_of(folder)["evaluations"][0]["settings"]["temperature"] == expected
 
 
 def test_a_file_that_has_left_its_run_is_called_by_its_name(config: Config, own: Path, tmp_path: Path) -> None:

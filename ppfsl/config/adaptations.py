@@ -249,15 +249,20 @@ _TRAINED_SETTINGS: dict[str, tuple[type[Strict], tuple[str, ...]]] = {
 }
 
 
+def left_open(adaptation: Adaptation) -> tuple[str, ...]:
+    """The keys without a value that `as_trained` fills in."""
+    keys = _TRAINED_SETTINGS[adaptation.name][1] if adaptation.name in _TRAINED_SETTINGS else ()
+    return tuple(key for key in keys if getattr(adaptation, key) is None)
+
+
 def as_trained(adaptation: Adaptation, last: Objective | None) -> Adaptation:
     """The adaptation with its open settings filled in: those of the last objective, or the defaults of its like."""
-    if adaptation.name not in _TRAINED_SETTINGS:
+    if not (keys := left_open(adaptation)):
         return adaptation
-    kind, keys = _TRAINED_SETTINGS[adaptation.name]
+    kind, _ = _TRAINED_SETTINGS[adaptation.name]
     defaults = {key: kind.model_fields[key].default for key in keys}
     trained = last.model_dump(include=set(keys)) if isinstance(last, kind) else defaults
-    missing = {key: trained[key] for key in keys if getattr(adaptation, key) is None}
-    return adaptation.model_copy(update=missing)
+    return adaptation.model_copy(update=trained)
 
 
 def needs_trained(adaptation: Adaptation) -> bool:

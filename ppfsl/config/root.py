@@ -1,11 +1,12 @@
 """The root of a configuration: everything that a run does."""
 
-from collections.abc import Iterator
-from typing import Annotated, Literal
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, PrivateAttr, model_validator
 
-from ppfsl.config.adaptations import Adaptation, ClassMeanConfig, FinetuneConfig, as_trained, needs_trained
+from ppfsl.config.adaptations import Adaptation, ClassMeanConfig, FinetuneConfig, as_trained, left_open, needs_trained
 from ppfsl.config.backbone import ANY_SIZE, BackboneConfig, EmbeddingConfig
 from ppfsl.config.data import DataConfig
 from ppfsl.config.evaluation import EvaluationConfig, VerificationConfig
@@ -20,6 +21,13 @@ from ppfsl.config.objectives import (
 )
 from ppfsl.config.training import StageConfig, ValidationConfig
 from ppfsl.threads import MOST_THREADS
+
+
+@dataclass(frozen=True)
+class _LeftOpen:
+    """Of each adaptation, the keys that were left to training; no part of what configurations are compared by."""
+
+    keys: tuple[tuple[str, ...], ...] = field(default=(), compare=False)
 
 
 class Config(Strict):
@@ -49,6 +57,7 @@ class Config(Strict):
     evaluation: EvaluationConfig = EvaluationConfig()
     verification: VerificationConfig | None = None
     """Null: no verification."""
+    _open: _LeftOpen = PrivateAttr(default_factory=_LeftOpen)
 
     @model_validator(mode="after")
     def _consistent(self) -> "Config":
@@ -62,6 +71,7 @@ class Config(Strict):
         if self.pretrain and self.pretrain[0].keep_start and self.backbone.pretrained == "none":
             raise ValueError("pretrain.0.keep_start needs trained weights; set backbone.pretrained, or leave it out")
         last = self.pretrain[-1].objective if self.pretrain else None
+        self._open = _LeftOpen(tuple(left_open(adaptation) for adaptation in self.adaptations))
         # In place, since a frozen model's validator may not return another.
         object.__setattr__(self, "adaptations", tuple(as_trained(adaptation, last) for adaptation in self.adaptations))
         for adaptation in filter(needs_trained, self.adaptations):
@@ -75,6 +85,21 @@ class Config(Strict):
         self._check_embedding()
         self._check_turns()
         return self
+
+    def as_trained_by(self, objective: Mapping[str, Any]) -> "Config":
+        """The same with the values that another training's objective had, where adaptations of its name left a key to
+        training.
+
+        Args:
+            objective: the keys and values of the last stage's.
+        """
+        adaptations = [
+            entry.model_copy(update={key: objective[key] for key in keys if key in objective})
+            if entry.name == objective.get("name")
+            else entry
+            for entry, keys in zip(self.adaptations, self._open.keys, strict=True)
+        ]
+        return self.model_copy(update={"adaptations": tuple(adaptations)})
 
     def _check_turns(self) -> None:
         """Where a turned image is another class, no loss can ask for both."""

@@ -167,6 +167,21 @@ def test_what_an_adaptation_leaves_open_is_as_in_the_last_stage_of_its_name(
     (chosen,) = config.adaptations
     assert {key: getattr(chosen, key) for key in expected} == expected
     assert parse_config(yaml.safe_load(to_yaml(config)), "x.yaml") == config
+    (again,) = config.as_trained_by({**objective, "name": "another"}).adaptations
+    assert again == chosen
+
+
+def test_what_was_left_open_may_be_as_in_another_training_and_what_was_said_stays() -> None:
+    open_one, said = {"name": "prototypical", "label": "open"}, {"name": "prototypical", "temperature": 2.0}
+    stages = [{"objective": {"name": "prototypical", "temperature": 8.0}}]
+    config = parse_config({"pretrain": stages, "adaptations": [{"name": "class_mean"}, open_one, said]}, "x.yaml")
+    other = {"name": "prototypical", "metric": "cosine", "temperature": 0.1, "way": 5}
+    copied = config.model_copy(update={"threads": 1})
+    found = [entry.model_dump() for entry in copied.as_trained_by(other).adaptations]
+    assert [(entry.get("metric"), entry.get("temperature")) for entry in found] == [
+        (None, None), ("cosine", 0.1), ("cosine", 2.0)
+    ]  # fmt: skip
+    assert [entry.temperature for entry in config.adaptations[1:]] == [8.0, 2.0]
 
 
 def test_what_an_adaptation_leaves_open_without_such_a_stage_is_the_objectives_default() -> None:
