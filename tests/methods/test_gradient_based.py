@@ -6,10 +6,13 @@ from typing import Any
 
 import numpy as np
 import paddle
+import paddle.nn.functional as F
 import pytest
 
+from ppfsl.autodiff import functional_call
 from ppfsl.errors import UserError
 from ppfsl.methods.base import Support
+from ppfsl.methods.task_network import copies
 from ppfsl.randomness import generator
 
 SHOT, QUERIES = 2, 5
@@ -196,6 +199,19 @@ def test_running_statistics_of_training_count_where_the_mode_says_so(method: Any
         if name.endswith("_mean"):
             parameter.set_value(parameter + 0.5)
     assert np.allclose(adapt(method)(QUERY), expected, atol=1e-9) == (batch_norm != "running")
+
+
+@pytest.mark.parametrize("kind", ["maml"])
+@pytest.mark.parametrize("batch_norm", ["running"])
+def test_running_statistics_normalise_the_support_images_of_the_inner_step_too(method: Any) -> None:
+    """A step by hand, on the network in evaluation mode."""
+    weights = copies(method.network.weights())
+    logits = functional_call(method.network, weights, paddle.to_tensor(SUPPORT[0]))
+    F.cross_entropy(logits, paddle.to_tensor(LABELS)).backward()
+    stepped = {name: weight.detach() - 0.4 * weight.grad for name, weight in weights.items()}
+    expected = functional_call(method.network, stepped, paddle.to_tensor(QUERY[0])).numpy()
+    found = adapt(replace(method, steps=1, lr=0.4))(QUERY)[0]
+    np.testing.assert_allclose(found, expected, rtol=1e-9)
 
 
 # --- adaptation
