@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ppfsl.config import MemoryAugmentedConfig
+from ppfsl.data.episodes import EpisodeSampler
 from ppfsl.errors import UserError
 from ppfsl.methods.memory_augmented import MemoryAugmented
 from ppfsl.randomness import generator
@@ -54,6 +55,22 @@ def test_a_sequence_shows_every_class_so_many_times(
             classes = LABELS[rows].reshape(way, instances)
             assert (classes == classes[:, :1]).all()
             assert len(set(classes[:, 0].tolist())) == way
+
+
+@settings(deadline=None, max_examples=25)
+@given(
+    way=st.integers(2, 6), instances=st.integers(2, 5), count=st.integers(2, 3), epoch=st.integers(1, 50),
+    steps=st.integers(1, 4), seed=st.integers(0, 2**40),
+)  # fmt: skip
+def test_batches_are_the_samplers_episodes_one_after_another(
+    way: int, instances: int, count: int, epoch: int, steps: int, seed: int
+) -> None:
+    objective = sequences(way=way, instances=instances, episodes_per_batch=count, seed=seed)
+    sampler = EpisodeSampler(np.arange(len(LABELS)), LABELS, way, instances - 1, 1, seed)
+    found = [rows.tolist() for batch in objective.batches(epoch, steps) for rows in np.split(batch, count)]
+    first = epoch * steps * count
+    episodes = [sampler[number] for number in range(first, first + steps * count)]
+    assert found == [np.column_stack([episode.support, episode.query]).ravel().tolist() for episode in episodes]
 
 
 def test_batches_are_pure_functions_of_seed_and_epoch() -> None:
