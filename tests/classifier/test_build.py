@@ -12,11 +12,11 @@ import pytest
 from PIL import Image
 
 from ppfsl import pipeline
-from ppfsl.classifier.build import Built, build_classifier
+from ppfsl.classifier.build import Built, Source, SupportSet, Validation, build_classifier, classifier_from
 from ppfsl.classifier.pictures import find_support, read_support
 from ppfsl.classifier.predict import Answer, Labeller
 from ppfsl.classifier.rejection import by_support_set, by_validation_classes
-from ppfsl.config import Config
+from ppfsl.config import ClassMeanConfig, Config
 from ppfsl.config_file import load_config, parse_config
 from ppfsl.data.augmentation import center_crop
 from ppfsl.data.class_split import part_images
@@ -117,6 +117,26 @@ def test_the_same_pictures_make_the_same_classifier(built: Built, own_config: Co
     again = build_classifier(own_config(), support).classifier
     np.testing.assert_array_equal(again.weight, built.classifier.weight)
     np.testing.assert_array_equal(again.bias, built.classifier.bias)
+
+
+def test_threshold_of_an_uneven_support_set_is_that_of_its_median_shot(built: Built) -> None:
+    rng = np.random.default_rng(0)
+    labels = np.repeat(np.arange(8), 12)
+    vectors = (rng.normal(size=(8, 6))[labels] + rng.normal(size=(96, 6))).astype(np.float32)
+    others = Validation(vectors / np.linalg.norm(vectors, axis=1, keepdims=True), labels, "others")
+    whole, kept = built.classifier, [0, *range(4, 12)]  # of the first class one picture, of two classes four
+    given = SupportSet(
+        whole.class_names,
+        whole.labels[kept],
+        whole.embeddings[kept],
+        whole.thumbnails[kept],
+        tuple(whole.files[place] for place in kept),
+    )
+    source = Source(whole.embedder, whole.resize, "a test", others)
+    found = classifier_from(source, ClassMeanConfig(name="class_mean"), given).classifier.rejection
+    wanted = {shot: by_validation_classes(others.embeddings, labels, 3, shot, "others") for shot in (1, 3, 4)}
+    assert found == wanted[4]
+    assert found not in (wanted[1], wanted[3])
 
 
 # --- a run's embedder
