@@ -28,6 +28,7 @@ class Evaluation:
         classes: int64 [K], the labels of all classes that episodes could draw, ascending.
         confusion: int64 [K, K], queries of class i that were taken for class j.
         seconds: for adaptation and classification, without the embedding of images.
+        unanswered: queries with logits that are not finite: wrong, and not in `confusion`.
     """
 
     way: int
@@ -37,6 +38,7 @@ class Evaluation:
     classes: np.ndarray
     confusion: np.ndarray
     seconds: float
+    unanswered: int = 0
 
     @property
     def accuracy(self) -> float:
@@ -97,7 +99,7 @@ def evaluate(
     query = episodes[0].query.shape[1]
     classes = np.sort(classes)
     confusion = np.zeros((len(classes), len(classes)), dtype=np.int64)
-    accuracies = np.zeros(len(episodes))
+    accuracies, unanswered = np.zeros(len(episodes)), np.zeros(1, dtype=np.int64)
     truth = np.repeat(np.arange(way), query)
     one = gather(episodes[0].query[:1, :1].reshape(1, 1))
     size = max(1, min(200, batch_bytes // (one.nbytes * way * (shot + query))))
@@ -109,16 +111,22 @@ def evaluate(
             accuracies[start : start + len(batch)] = (found == truth).mean(1)
             for episode, answer in zip(batch, found, strict=True):
                 places = np.searchsorted(classes, episode.classes)
-                np.add.at(confusion, (places[truth], places[answer]), 1)
+                given = answer >= 0
+                np.add.at(confusion, (places[truth[given]], places[answer[given]]), 1)
+            unanswered += (found < 0).sum()
             bar.update(min(len(batch) * world.size, len(episodes) - bar.n))
-    accuracies, confusion = world.total(accuracies), world.total(confusion)
+    accuracies, confusion, unanswered = (world.total(part) for part in (accuracies, confusion, unanswered))
     seconds = time.perf_counter() - start_time
-    return Evaluation(way, shot, query, accuracies, classes, confusion, seconds)
+    return Evaluation(way, shot, query, accuracies, classes, confusion, seconds, int(unanswered[0]))
 
 
 def answers(method: Method, gather: Gather, batch: Sequence[Episode], start: int = 0) -> np.ndarray:
-    """The label inside the episode that each query gets: int64 [E, way * query]; arguments as for `scores`."""
-    return scores(method, gather, batch, start).argmax(-1)
+    """The label inside the episode that each query gets: int64 [E, way * query]; arguments as for `scores`.
+
+    It is -1 where a logit is not finite, which argmax would take for class 0.
+    """
+    found = scores(method, gather, batch, start)
+    return np.where(np.isfinite(found).all(-1), found.argmax(-1), -1)
 
 
 def scores(method: Method, gather: Gather, batch: Sequence[Episode], start: int = 0) -> np.ndarray:

@@ -14,9 +14,11 @@ from ppfsl.data.class_split import part_images
 from ppfsl.data.support_set import SupportSet
 from ppfsl.data.table import ImageTable
 from ppfsl.distributed import ALONE, World
+from ppfsl.errors import UserError
 from ppfsl.evaluation import Evaluation, evaluate
 from ppfsl.files import kind_of, write_json
 from ppfsl.inference.cache import NO_CACHE, EmbeddingCache
+from ppfsl.methods.anil import Anil
 from ppfsl.methods.base import Method
 from ppfsl.methods.build import build_method
 from ppfsl.methods.gradient_based import GradientBased
@@ -78,6 +80,9 @@ def write_results(
 
     Returns:
         What is in result.json.
+
+    Raises:
+        UserError: when result.json is damaged, or answers are not finite; what came before them is kept.
     """
     rows, old_pairs = world.on_main(lambda: _old_results(path))
     result = world.on_main(lambda: _header(config, name, data, subject, world))
@@ -103,6 +108,11 @@ def write_results(
             title = f"{method.name}, {'support set' if task is None else f'{task[0]}-way {task[1]}-shot'}"
             classes = np.unique(data.table.labels[data.rows])
             done = evaluate(method, gather_for(method, data, subject), episodes, classes, title, world=world)
+            if done.unanswered:
+                asked = len(episodes) * done.way * done.query
+                raise UserError(
+                    f"{title}: {done.unanswered} of {asked} answers are not finite; lower the adaptation's lr or steps"
+                )
             rows[fingerprint] = {**facts, **_scores(done, data.table), "fingerprint": fingerprint}
             if world.main:
                 write_json(path, _filled(result, plan, rows))
@@ -160,7 +170,7 @@ def _facts(
     else:
         (way, shot), query, episodes, seed = task, wanted.query, wanted.episodes, wanted.seed
     settings = adaptation.model_dump(mode="json", exclude={"label"})
-    if isinstance(method, GradientBased):  # what training decided where the adaptation leaves it open
+    if isinstance(method, GradientBased | Anil):  # what training decided where the adaptation leaves it open
         effective = {key: getattr(method, key, None) for key in ("steps", "lr", "batch_norm")}
         settings |= {key: value for key, value in effective.items() if key in settings and value is not None}
     return {
@@ -205,6 +215,7 @@ def _header(config: Config, name: str, data: Data, subject: Subject, world: Worl
         "pretrained": None if trained.pretrained == "none" else Path(trained.pretrained).name,
         "git": git_revision(),
         "seed": config.seed if trained.seed is None else trained.seed,
+        "adaptation_seed": config.seed,  # by which adaptations draw, here, whatever the training's
         "image_size": trained.embedder.architecture.image_size,
         "embedding": config.embedding.model_dump(mode="json"),
         "stages": list(trained.stages),

@@ -53,6 +53,27 @@ def fake(seed: int = 0, **changes: Any) -> Fake:
     return Fake(generator(0, "answers", seed).integers(0, 60, len(LABELS)), **changes)
 
 
+def test_an_answer_that_is_not_finite_is_wrong_and_counted() -> None:
+    class Lost(Fake):
+        def adapt(self, support: Support) -> Classifier:
+            known = super().adapt(support)
+
+            def classify(query: paddle.Tensor) -> paddle.Tensor:
+                logits = known(query).numpy()
+                logits[:, 0, 1], logits[:, 1, 2], logits[:, 2] = np.nan, -np.inf, np.inf
+                return paddle.to_tensor(logits)
+
+            return classify
+
+    episodes = episodes_of(way=3, query=4, count=5)
+    everywhere = Lost(np.zeros(len(LABELS), dtype=np.int64))  # class 0, which is right for the first queries
+    done = evaluate(everywhere, gather, episodes, np.unique(LABELS), batch_bytes=1)
+    assert done.unanswered == 3 * 5
+    assert done.accuracies.tolist() == [1 / 12] * 5
+    assert done.confusion.sum() == 9 * 5
+    assert evaluate(fake(), gather, episodes, np.unique(LABELS)).unanswered == 0
+
+
 @settings(deadline=None, max_examples=25)
 @given(way=st.integers(2, 6), query=st.integers(1, 5), count=st.integers(1, 30), seed=st.integers(0, 50))
 def test_scores_match_plain_loops(way: int, query: int, count: int, seed: int) -> None:

@@ -1,5 +1,6 @@
 """A checkpoint that is given to be evaluated: where its results go, whose they are, and whose they must not replace."""
 
+import re
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -73,6 +74,28 @@ def test_what_adaptations_leave_open_is_as_in_the_training_of_the_checkpoint(
         asked = {**tree, "adaptations": [{"name": "prototypical", **given}]}
         folder = evaluate(configured(asked, own / f"of_{expected}"), run)
         assert result_of(folder)["evaluations"][0]["settings"]["temperature"] == expected
+
+
+def test_answers_that_are_not_finite_are_no_result(tiny_tree: Callable[[], Tree], own: Path) -> None:
+    objective = {"name": "maml", "way": 3, "shot": 1, "query": 2}
+    stage = {"objective": objective, "epochs": 1, "steps_per_epoch": 1}
+    validation = {"way": 3, "query": 2, "episodes": 2}
+    tree = {**tiny_tree(), "pretrain": [stage], "validation": validation, "adaptations": [{"name": "maml"}]}
+    asked = changed(tree, "adaptations", [{"name": "class_mean"}, {"name": "maml", "lr": 1e30}])
+    run = pipeline.run(configured(tree, own / "maml"), "two")
+    with pytest.raises(UserError) as caught:
+        evaluate(configured(asked, own / "apart"), run)
+    assert re.fullmatch(
+        r"maml, 3-way 1-shot: \d+ of \d+ answers are not finite; lower the adaptation's lr or steps", str(caught.value)
+    )
+    assert {row["adaptation"] for row in result_of(own / "apart")["evaluations"]} == {"class_mean"}
+
+
+def test_an_evaluation_tells_by_which_seed_adaptations_drew(config: Config, own: Path) -> None:
+    found = result_of(evaluate(config.model_copy(update={"seed": 5}), own / "two_s1"))
+    assert (found["seed"], found["adaptation_seed"]) == (1, 5)
+    found = result_of(own / "two_s1")
+    assert (found["seed"], found["adaptation_seed"]) == (1, 1)
 
 
 def test_a_file_that_has_left_its_run_is_called_by_its_name(config: Config, own: Path, tmp_path: Path) -> None:

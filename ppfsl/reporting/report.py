@@ -94,14 +94,14 @@ def write_report(
 
 
 def _main_evaluation(evaluations: Sequence[Evaluation]) -> Evaluation:
-    """The one that the summary speaks of: the first inductive one on novel classes over several episodes, if any."""
-    return min(evaluations, key=lambda e: (wording.part(e) != "novel", e["transductive"], e["episodes"] == 1))
+    """The one that the summary speaks of: the first inductive one on novel classes over drawn episodes, if any."""
+    return min(evaluations, key=lambda e: (wording.part(e) != "novel", e["transductive"], e["support_set"]))
 
 
 def _summary(result: dict[str, Any]) -> str:
     """The run in one sentence."""
     e = _main_evaluation(result["evaluations"])
-    over = "on one support set" if e["episodes"] == 1 else f"on average over {e['episodes']} episodes"
+    over = f"on {wording.episodes(e)}" if e["episodes"] == 1 else f"on average over {e['episodes']} episodes"
     interval = "" if e["episodes"] == 1 else " (95 % interval)"
     split = f" ({result['split']} split)" if result["split"] else ""
     return (
@@ -117,10 +117,10 @@ def _chance(evaluation: Evaluation) -> float:
 
 
 def _tiles(evaluations: Sequence[Evaluation]) -> list[Evaluation]:
-    """The evaluations shown large: the first few of the main one's kind and part."""
+    """The evaluations shown large: the first few of the main one's kind and part, the fixed support set's last."""
     main = _main_evaluation(evaluations)
     same = [e for e in evaluations if (wording.kind(e), wording.part(e)) == (wording.kind(main), wording.part(main))]
-    return same[:MOST_TILES]
+    return sorted(same, key=lambda e: bool(e["support_set"]))[:MOST_TILES]
 
 
 def _facts(result: dict[str, Any]) -> Iterator[tuple[str, str]]:

@@ -90,8 +90,11 @@ def accuracy(evaluation: Evaluation) -> str:
 
 
 def episodes(evaluation: Evaluation) -> str:
-    """How many episodes, such as "1000 episodes" or "one support set"."""
-    return "one support set" if evaluation["episodes"] == 1 else f"{evaluation['episodes']} episodes"
+    """How many episodes, such as "1000 episodes"; "one support set" for the fixed one."""
+    if evaluation["support_set"]:
+        return "one support set"
+    count = evaluation["episodes"]
+    return f"{count} episode{'s' * (count != 1)}"
 
 
 def kind(evaluation: Evaluation) -> str:

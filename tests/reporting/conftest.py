@@ -61,6 +61,7 @@ def make_evaluation(
         "query": query,
         "episodes": episodes,
         "seed": 0,
+        "support_set": episodes == 1,
         "adaptation": adaptation,
         "transductive": transductive,
         "batch_norm": "eval",

@@ -205,6 +205,20 @@ def test_a_bare_result_is_enough(tmp_path: Path, evaluation: Any, result: Any) -
     assert "taken for" not in page.text
 
 
+def test_the_fixed_support_set_is_the_last_to_be_shown_large(fake_run: Any, evaluation: Any) -> None:
+    shown = [evaluation(shot=shot, episodes=episodes) for shot, episodes in ((1, 5), (3, 1), (5, 5), (7, 5), (9, 5))]
+    html, page = page_of(fake_run(shown))
+    tiles = html[html.index('<div class="tiles">') : html.index("</header>")]
+    assert re.findall(r"5-way (\d)-shot", tiles) == ["1", "5", "7", "9"]
+    assert "on average over 5 episodes" in page.text
+
+
+def test_one_drawn_episode_is_no_support_set(fake_run: Any, evaluation: Any) -> None:
+    _, page = page_of(fake_run([evaluation(episodes=1, support_set=False)]))
+    assert "correctly, on 1 episode;" in page.text
+    assert "one support set" not in page.text
+
+
 def test_the_most_frequent_mistakes_are_listed(fake_run: Any, evaluation: Any) -> None:
     e = evaluation(names=["rose", "lily", "iris"])
     e["confusion"] = [[8, 2, 0], [0, 9, 1], [5, 0, 15]]

@@ -10,7 +10,11 @@ from ppfsl.reporting import wording
     [
         ({}, "5-way 1-shot, class_mean, inductive: 72.3 % ± 0.6 (1000 episodes)"),
         ({"transductive": True}, "5-way 1-shot, class_mean, transductive: 72.3 % ± 0.6 (1000 episodes)"),
-        ({"episodes": 1, "ci95": 0.0}, "5-way 1-shot, class_mean, inductive: 72.3 % (one support set)"),
+        (
+            {"episodes": 1, "ci95": 0.0, "support_set": True},
+            "5-way 1-shot, class_mean, inductive: 72.3 % (one support set)",
+        ),
+        ({"episodes": 1, "ci95": 0.0}, "5-way 1-shot, class_mean, inductive: 72.3 % (1 episode)"),
         ({"part": "novel"}, "5-way 1-shot, class_mean, inductive: 72.3 % ± 0.6 (1000 episodes)"),
         (
             {"part": "validation"},
