@@ -2,7 +2,7 @@
 
 import difflib
 import typing
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -201,7 +201,10 @@ def _sentence(error: Any) -> str:
     if error["type"] == "extra_forbidden":
         known = list(model.model_fields) if model else []
         close = difflib.get_close_matches(keys[-1], known, n=1, cutoff=0.5)
-        hint = f"did you mean {'.'.join([*keys[:-1], close[0]])!r}?" if close else f"known: {', '.join(known)}"
+        if close:
+            return f"unknown key {path!r}; did you mean {'.'.join([*keys[:-1], close[0]])!r}?"
+        places = list(dict.fromkeys(_places(keys[-1], Config)))[:4] if len(keys) == 1 else []
+        hint = f"did you mean {' or '.join(places)}?" if places else f"known: {', '.join(known)}"
         return f"unknown key {path!r}; {hint}"
     if error["type"] == "missing":
         return f"{path!r} is required"
@@ -242,6 +245,19 @@ def _locate(loc: Iterable[int | str]) -> tuple[type[BaseModel] | None, list[str]
             kind = model.model_fields[step].annotation if step in model.model_fields else None
         # Else pydantic's name for one branch of a plain union ("int", "literal[...]"): no key of the user's.
     return holder, keys
+
+
+def _places(name: str, model: type[BaseModel], above: str = "") -> Iterator[str]:
+    """The dotted keys that end in a name, of a list's entries those of the first."""
+    for key, field in model.model_fields.items():
+        place = above + key
+        if key == name:
+            yield place
+        for kind in _members(field.annotation):
+            listed = [member for entry in typing.get_args(kind) for member in _members(entry)]
+            for below, models in ((".", [kind]), (".0.", listed)):
+                for other in filter(_is_model, models):
+                    yield from _places(name, other, place + below)
 
 
 def _members(kind: Any) -> list[Any]:

@@ -73,6 +73,12 @@ def _opened(path: Path, config: Config, world: World) -> tuple[Trained, dict[str
             f"{path} was trained with data.{differing[0]} = {trained_on[f'data.{differing[0]}']!r}, so it may "
             f"have seen the {config.evaluation.part} classes of this evaluation"
         )
+    sizes = [trained_on.get(f"data.{key}") for key in ("cached_size", "image_size")]
+    if begun and (cached := sizes[0] or sizes[1]) not in (None, config.data.table_size):
+        warn(
+            f"{path} was trained on images cut from {cached} px, this evaluation cuts them from "
+            f"{config.data.table_size}; add -o data.cached_size={cached} where that is not wanted"
+        )
     layer = method_layer(checkpoint, str(path))
     if layer is not None and config.embedding.active:
         raise UserError(

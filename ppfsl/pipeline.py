@@ -233,8 +233,11 @@ def embedding_cache(config: Config) -> EmbeddingCache:
 
 def trained_on(config: Config, table: ImageTable) -> dict[str, Any]:
     """All that an embedder's weights depend on, under the configuration's keys, flat."""
-    tree = config.model_dump(mode="json", include={"seed", "data", "backbone", "pretrain", "validation"})
-    for key in ("root", "folder", "cache_dir", "embedding_cache"):  # where the data lie; the hash says what they are
+    tree = config.model_dump(mode="json", include={"seed", "data", "backbone", "pretrain"})
+    unread = ["root", "folder", "cache_dir", "embedding_cache"]  # where the data lie; the hash says what they are
+    unread += ["split_ratio", "split_seed"] if config.data.split is not None else []
+    unread += ["synthetic"] if config.data.name != "synthetic" else []
+    for key in unread:
         del tree["data"][key]
     facts = {"stages": len(config.pretrain), "data.hash": table.hash, **_flatten(tree)}
     if config.data.split is not None and config.data.split.endswith(".json"):  # the user's own file, which may change
@@ -242,8 +245,9 @@ def trained_on(config: Config, table: ImageTable) -> dict[str, Any]:
     weights = Path(config.backbone.pretrained)
     if kind_of(weights) == "file":  # a run that has begun needs it no longer, but must not take another one for it
         facts["backbone.pretrained.sha256"] = hashlib.sha256(weights.read_bytes()).hexdigest()
-    if config.pretrain:  # where nothing is trained, weights depend on neither
+    if config.pretrain:  # where nothing is trained, weights depend on none of these
         facts |= {"onednn": config.onednn, "amp": config.amp}
+        facts |= _flatten(config.model_dump(mode="json", include={"validation"}))
     return facts
 
 

@@ -190,8 +190,9 @@ def build_embedder(architecture: Architecture, seed: int) -> Embedder:
 def initialize(layer: nn.Layer, seed: int) -> None:
     """Draw every weight with two or more dimensions anew, from a generator keyed by the seed and the weight's name.
 
-    Convolutions get He et al.'s normal distribution (2015, fan in), linear layers a normal one of variance 1 / inputs;
-    vectors (biases, batch norm) keep their constants.
+    Convolutions get He et al.'s normal distribution (2015, fan in), other weights a normal one of variance
+    1 / the first dimension: of linear layers their inputs, of LSTMs four times their units. Vectors (biases, batch
+    norm) keep their constants.
     """
     for name, parameter in layer.named_parameters():
         shape = tuple(parameter.shape)

@@ -49,8 +49,10 @@ class DataConfig(Strict):
             raise ValueError("cached_size must not be smaller than image_size")
         if abs(sum(self.split_ratio) - 1) > 1e-6:
             raise ValueError("split_ratio must sum to 1")
-        if (self.name == "folder") != (self.folder is not None):
-            raise ValueError("folder belongs to name: folder, which needs it (the path of the tree of class folders)")
+        if self.name == "folder" and self.folder is None:
+            raise ValueError("name: folder needs folder, the path of the tree of class folders; set data.folder")
+        if self.name != "folder" and self.folder is not None:
+            raise ValueError(f"folder belongs to name: folder, not to {self.name}; set data.name to folder")
         if self.name == "flowers102" and self.split is None:
             raise ValueError("flowers102 needs a split: metadataset, fsl_ssl or article")
         if self.name == "omniglot" and self.split is None:

@@ -152,3 +152,12 @@ class ValidationConfig(Strict):
     """At most so many images of a class, a fixed choice, to save time."""
     every: Count = 1
     """Epochs from one validation to the next."""
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "ValidationConfig":
+        if self.images_per_class < self.shot + self.query:
+            raise ValueError(
+                f"images_per_class is {self.images_per_class}, but {self.shot} + {self.query} of a class are needed, "
+                "shot + query; raise it"
+            )
+        return self

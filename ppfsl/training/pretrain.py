@@ -64,7 +64,8 @@ def _resume(job: Job, embedder: Embedder) -> tuple[Progress, dict[str, np.ndarra
     progress = Progress(**checkpoint.facts["progress"])
     progress = replace(progress, processes=tuple(progress.processes))
     if progress.epochs > 0 and progress.stage < len(job.stages):
-        say(f"resuming {stage_name(job.stages, progress.stage)} after {progress.epoch} epochs")
+        done = f"{progress.epoch} epoch{'s' * (progress.epoch != 1)}"
+        say(f"resuming {stage_name(job.stages, progress.stage)} after {done}")
     return progress, dict(checkpoint.training)
 
 
@@ -123,7 +124,8 @@ def _run_epoch(job: Job, stage: Stage, name: str, progress: Progress, log: Log) 
     except NonFiniteLossError as error:
         raise UserError(
             f"{name}: the loss is not finite at {error}; the last good checkpoint is {job.last}: "
-            "lower optimizer.lr or set clip_norm, and choose another output_dir"
+            f"lower pretrain.{progress.stage}.optimizer.lr or set pretrain.{progress.stage}.clip_norm, and choose "
+            "another output_dir"
         ) from None
     seconds = time.perf_counter() - started
     steps = progress.steps + stage.steps_per_epoch

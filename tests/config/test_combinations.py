@@ -16,8 +16,12 @@ from tests.config.loading import adaptation, load, mistake, objective, stage
     [
         ({"data": {"image_size": 84, "cached_size": 80}}, "data: cached_size must not be smaller than image_size"),
         ({"data": {"split_ratio": [0.5, 0.2, 0.2]}}, "data: split_ratio must sum to 1"),
-        ({"data": {"name": "folder"}}, "data: folder belongs to name: folder, which needs it"),
-        ({"data": {"folder": "x"}}, "data: folder belongs to name: folder, which needs it"),
+        ({"data": {"name": "folder"}}, "data: name: folder needs folder, the path of the tree of class folders; set"),
+        ({"data": {"folder": "x"}}, "data: folder belongs to name: folder, not to synthetic; set data.name to folder"),
+        (
+            {"validation": {"images_per_class": 15}},
+            "validation: images_per_class is 15, but 1 + 15 of a class are needed, shot + query; raise it",
+        ),
         ({"data": {"name": "flowers102"}}, "data: flowers102 needs a split: metadataset, fsl_ssl or article"),
         ({"backbone": {"scale": 0.5}}, "backbone: scale belongs to mobilenet_v1, not to resnet18"),
         ({"backbone": {"width": 8}}, "backbone: width belongs to conv4 and koch, not to resnet18"),

@@ -122,6 +122,13 @@ def test_paths_that_cannot_be_are_refused(key: str, path: str, sentence: str) ->
         ),
         ({"evaluation": {"support_set": {"clas": 1}}}, "did you mean 'evaluation.support_set.classes'?"),
         ({"zzz": 1}, "unknown key 'zzz'; known: method, seed, device"),
+        ({"epochs": 3}, "unknown key 'epochs'; did you mean pretrain.0.epochs or adaptations.0.epochs?"),
+        (
+            {"lr": 0.1},
+            "unknown key 'lr'; did you mean pretrain.0.optimizer.lr or adaptations.0.optimizer.lr or adaptations.0.lr?",
+        ),
+        ({"images_per_class": 9}, "did you mean data.synthetic.images_per_class or pretrain.0.objective.images_per_cl"),
+        ({"data": {"epochs": 3}}, "unknown key 'data.epochs'; known: name, root"),
         ({1: 2}, "c.yaml: 1: keys should be strings"),
     ],
 )

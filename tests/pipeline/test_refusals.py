@@ -111,10 +111,19 @@ def test_a_run_that_does_not_tell_a_fact_is_gone_on_with(
     pipeline.run(configured(whole_tree, run_again), "tiny")
 
 
-def test_where_nothing_is_trained_onednn_may_change(tiny_tree: Callable[[], Tree], tmp_path: Path, quiet: None) -> None:
+@pytest.mark.parametrize(("key", "value"), [("onednn", False), ("validation.episodes", 9)])
+def test_where_nothing_is_trained_what_concerns_training_may_change(
+    tiny_tree: Callable[[], Tree], tmp_path: Path, quiet: None, key: str, value: Any
+) -> None:
     tree = {**tiny_tree(), "pretrain": []}
     folder = pipeline.run(configured(tree, tmp_path / "run"), "tiny")
-    pipeline.run(configured({**tree, "onednn": False}, folder), "tiny")
+    pipeline.run(configured(changed(tree, key, value), folder), "tiny")
+
+
+def test_keys_of_the_data_that_nothing_reads_may_change(run_again: Path, whole_tree: Tree, no_training: None) -> None:
+    pipeline.run(configured(changed(whole_tree, "data.synthetic.seed", 3), run_again), "tiny")
+    with pytest.raises(UserError, match=r"holds a run with data\.split_seed = "):
+        pipeline.run(configured(changed(whole_tree, "data.split_seed", 3), run_again), "tiny")
 
 
 @pytest.mark.parametrize(

@@ -99,3 +99,11 @@ def test_another_split_than_that_of_training_is_warned_of(place: Path) -> None:
     done = tool("eval", place, *checkpoint[:2], "-o", "output_dir=third", "-o", "data.split_seed=3")
     assert done.returncode == 0, done.stderr
     assert "was trained with data.split_seed = 0, so it may have seen the novel classes" in done.stderr
+
+
+def test_another_size_of_cached_images_than_that_of_training_is_warned_of(place: Path) -> None:
+    done = tool(
+        "eval", place, "--checkpoint", "output/tiny", "-o", "output_dir=cut", "-o", "data.cached_size=24"
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "was trained on images cut from 16 px, this evaluation cuts them from 24; add -o data.cached" in done.stderr

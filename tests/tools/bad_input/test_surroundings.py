@@ -101,7 +101,10 @@ def test_loss_that_is_not_finite(tiny: Path, own_folder: Path) -> None:
     assert status == 2
     *_, line = stderr.splitlines()
     assert line.startswith("error: 1_cross_entropy: the loss is not finite at step 1 of epoch 2; ")
-    assert "the last good checkpoint is run/checkpoints/last.safetensors" in line
+    assert line.endswith(
+        "the last good checkpoint is run/checkpoints/last.safetensors: lower pretrain.0.optimizer.lr or set "
+        "pretrain.0.clip_norm, and choose another output_dir"
+    )
     assert "Traceback" not in stderr
     for name in ("last", "best"):
         checkpoint = load_checkpoint(own_folder / "run" / "checkpoints" / f"{name}.safetensors")
