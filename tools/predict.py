@@ -61,7 +61,7 @@ def main() -> None:
     nearest = arguments.nearest or (NEAREST if arguments.html else 0)
     cache = NO_CACHE if arguments.no_cache else EmbeddingCache.in_folder(cache_root(None))
     labeller = Labeller(classifier, nearest, arguments.html is not None, len(files), cache)
-    answers = print_answers(labeller.label(files), arguments.form)
+    answers = print_answers(labeller.label(files), arguments.form, nearest=arguments.nearest > 0)
     if arguments.html:
         write_gallery(answers, classifier, arguments.html)
         say(f"page: {arguments.html}")

@@ -149,6 +149,9 @@ def read_parts(path: Path) -> tuple[dict[str, np.ndarray], str]:
     """
     if kind_of(path) == "file" and path.suffix != ".safetensors":  # .pdparams are pickles, which can run code
         raise UserError(f"{path} is no .safetensors file; build a classifier with tools/finetune.py")
+    if kind_of(path) != "file":
+        what = "is a folder, no classifier" if kind_of(path) == "folder" else "does not exist"
+        raise UserError(f"{path} {what}; name a file that tools/finetune.py has written")
     arrays, metadata = read_weights(path)
     if _KEY not in metadata:
         what = "a checkpoint of a run" if "ppfsl" in metadata else "no classifier of ppfsl"

@@ -1,6 +1,7 @@
 """A support set of people's own pictures: a folder per class, or a list in JSON or CSV."""
 
 import csv
+import hashlib
 import stat
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,12 +11,12 @@ import numpy as np
 
 from ppfsl.data.decode import read_square
 from ppfsl.data.folder import EXTENSIONS, folder_source, say_no_pictures
-from ppfsl.data.names import check_names
+from ppfsl.data.names import check_names, printable
 from ppfsl.data.walk import files_below
 from ppfsl.errors import UserError
 from ppfsl.files import kind_of
 from ppfsl.notation import parse_json
-from ppfsl.progress import say
+from ppfsl.progress import say, warn
 
 _KINDS = ", ".join(sorted(EXTENSIONS))
 MOST_CLASSES, MOST_PICTURES = 1000, 5000
@@ -138,7 +139,22 @@ def read_support(support: SupportPictures, size: int, channels: int) -> np.ndarr
             squares[row] = read_square(file, size, channels)
         except ValueError as error:
             raise UserError(f"{file} is not a readable picture ({error}); mend it or leave it out") from None
+    _warn_of_twins(support, squares)
     return squares
+
+
+def _warn_of_twins(support: SupportPictures, squares: np.ndarray) -> None:
+    """Warn where two classes have the same picture, which one of them cannot want."""
+    first: dict[bytes, int] = {}
+    for row, square in enumerate(squares):
+        other = first.setdefault(hashlib.sha256(square.tobytes()).digest(), row)
+        if support.labels[other] != support.labels[row]:
+            names = (printable(support.class_names[support.labels[place]]) for place in (other, row))
+            warn(
+                f"{printable(support.files[other])} and {printable(support.files[row])} are the same picture, in the "
+                f"classes {' and '.join(names)}; leave one of them out"
+            )
+            return
 
 
 def _from_list(path: Path) -> SupportPictures:

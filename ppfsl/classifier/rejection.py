@@ -14,6 +14,8 @@ from ppfsl.randomness import generator
 from ppfsl.verification import choose_threshold
 
 EPISODES, QUERIES = 100, 10
+FEW = 6
+"""Known pictures of a support set: a threshold by fewer is called a guess."""
 
 
 def by_validation_classes(
@@ -29,7 +31,7 @@ def by_validation_classes(
         seed: of the episodes.
 
     Returns:
-        None when there are not four classes of `shot` + 1 images.
+        None when there are not four classes of `shot` + 1 images, or unknown ones look as known as the known.
     """
     groups = {label: rows for label, rows in group_by_class(np.arange(len(labels)), labels).items() if len(rows) > shot}
     if len(groups) < 4:
@@ -58,13 +60,14 @@ def by_support_set(embeddings: np.ndarray, labels: np.ndarray) -> Rejection | No
         labels: int64 [S], 0..K - 1.
 
     Returns:
-        None when no class has two pictures, or there are not three classes: two that know nothing of each other are no
-        sample of unlike things.
+        None when no class has two pictures, or there are not three classes (two that know nothing of each other are no
+        sample of unlike things), or pictures are as like the others' means as their own.
     """
     known, unknown = leave_one_out(embeddings, labels)
     if labels.max() < 2 or not len(known):
         return None
-    return _chosen(known.max(1), unknown, "the support set, each class in turn taken for unknown")
+    guess = ", of few pictures and little more than a guess" if len(known) < FEW else ""
+    return _chosen(known.max(1), unknown, f"the support set, each class in turn taken for unknown{guess}")
 
 
 def leave_one_out(embeddings: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -85,9 +88,9 @@ def leave_one_out(embeddings: np.ndarray, labels: np.ndarray) -> tuple[np.ndarra
     return known, unknown.astype(np.float32)
 
 
-def _chosen(known: np.ndarray, unknown: np.ndarray, chosen_on: str) -> Rejection:
+def _chosen(known: np.ndarray, unknown: np.ndarray, chosen_on: str) -> Rejection | None:
+    """The threshold; None where the best one takes most of the known for unknown."""
     scores = np.concatenate([known, unknown])
     threshold = choose_threshold(scores, np.arange(len(scores)) < len(known))
-    return Rejection(
-        float(threshold), float((known >= threshold).mean()), float((unknown < threshold).mean()), chosen_on
-    )
+    kept, rejected = float((known >= threshold).mean()), float((unknown < threshold).mean())
+    return Rejection(float(threshold), kept, rejected, chosen_on) if kept >= 0.5 else None

@@ -22,7 +22,7 @@ _NO_TEXT = re.compile("[\ud800-\udfff]")  # lone surrogates
 
 
 def print_answers(
-    answers: Iterable[Answer | Unreadable], form: Form, stream: TextIO | None = None
+    answers: Iterable[Answer | Unreadable], form: Form, stream: TextIO | None = None, nearest: bool = True
 ) -> list[Answer | Unreadable]:
     """Print answers as they come; tables, whose columns need all of them, at the end.
 
@@ -30,6 +30,7 @@ def print_answers(
         answers: of `Labeller.label`.
         form: "json" prints an object a line.
         stream: None: standard output.
+        nearest: whether tables name the nearest support pictures, where answers do.
 
     Returns:
         The same answers.
@@ -48,7 +49,7 @@ def print_answers(
             writer.writerow({key: _written(value, stream) for key, value in _flat(as_json(answer)).items()})
     else:
         seen = list(answers)
-        _print_table(seen, stream)
+        _print_table(seen, stream, nearest)
     return seen
 
 
@@ -86,7 +87,8 @@ def summary(built: Built, path: Path) -> str:
     rejection = classifier.rejection
     if rejection is None:
         lines.append(
-            "no rejection threshold: it takes three classes and two pictures of one, or a run with validation classes"
+            "no rejection threshold: it takes three classes that can be told apart and two pictures of one, or a run "
+            "with validation classes"
         )
     else:
         lines.append(
@@ -139,12 +141,12 @@ def _flat(value: dict[str, Any]) -> dict[str, Any]:
     return {**value, "nearest": nearest[0]["file"] if nearest else ""}
 
 
-def _print_table(answers: list[Answer | Unreadable], stream: TextIO) -> None:
+def _print_table(answers: list[Answer | Unreadable], stream: TextIO, nearest: bool) -> None:
     from rich.table import Table
 
     console = console_of(stream)
     table = Table(box=None, pad_edge=False)
-    several = any(isinstance(answer, Answer) and answer.nearest for answer in answers)
+    several = nearest and any(isinstance(answer, Answer) and answer.nearest for answer in answers)
     for title in ("picture", "label", "probability", "similarity", *(["nearest support pictures"] if several else [])):
         table.add_column(title, justify="right" if title in ("probability", "similarity") else "left", overflow="fold")
     for answer in answers:

@@ -116,9 +116,10 @@ def run_example(form: str, folder: Path, *pictures: str) -> subprocess.Completed
 @pytest.mark.parametrize("form", FORMATS)
 def test_mistakes_with_the_example_are_one_sentence_each(form: Any, pictures: list[Path], tmp_path: Path) -> None:
     export(classifier(), 20, tmp_path, [form])
-    done = run_example(form, tmp_path)
     expected = f"error: name pictures: python run_{form}.py picture.jpg ...\n"
-    assert (done.returncode, done.stdout, done.stderr) == (2, "", expected)
+    for arguments in ((), ("--help",)):
+        done = run_example(form, tmp_path, *arguments)
+        assert (done.returncode, done.stdout, done.stderr) == (2, "", expected)
     (tmp_path / "empty.png").write_bytes(b"")
     Image.fromarray(np.zeros((20, 20), np.float32)).save(tmp_path / "floating.tiff")
     Image.fromarray(np.zeros((20, 20), np.int32)).save(tmp_path / "integers.tiff")

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ppfsl.classifier.pictures import read_square
+from ppfsl.classifier.pictures import find_support, read_square, read_support
 from tests.bombs import bomb
 
 Encode = Callable[..., bytes]
@@ -95,3 +95,17 @@ def test_what_cannot_be_read_is_refused_in_words(encoded: Encode, tmp_path: Path
             read_square(content, 224, 3)
     with pytest.raises(ValueError, match="Is a directory"):
         read_square(tmp_path, 224, 3)
+
+
+def test_the_same_picture_in_two_classes_is_warned_of(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for place, colour in (("rose/1", "red"), ("rose/2", "red"), ("tulip/1", "blue"), ("tulip/2", "green")):
+        (tmp_path / place).parent.mkdir(exist_ok=True)
+        Image.new("RGB", (20, 30), colour).save(tmp_path / f"{place}.png")
+    read_support(find_support(tmp_path), 16, 3)
+    assert capsys.readouterr().err == "", "twice in one class is only useless"
+    Image.new("RGB", (20, 30), "red").save(tmp_path / "tulip" / "3.bmp")
+    read_support(find_support(tmp_path), 16, 3)
+    assert capsys.readouterr().err == (
+        f"warning: {tmp_path}/rose/1.png and {tmp_path}/tulip/3.bmp are the same picture, in the classes rose and "
+        "tulip; leave one of them out\n"
+    )

@@ -62,8 +62,18 @@ def test_too_small_support_sets_have_no_threshold(counts: list[int]) -> None:
     assert by_support_set(*points(counts)) is None
 
 
-def test_one_class_of_two_pictures_among_three_is_enough() -> None:
-    assert by_support_set(*points([2, 1, 1])) is not None
+def test_one_class_of_two_pictures_among_three_is_enough_for_a_guess() -> None:
+    found, more = (by_support_set(*points(counts, spread=0.1)) for counts in ([2, 1, 1], [4, 2, 1]))
+    assert found is not None and more is not None
+    assert found.chosen_on == f"{more.chosen_on}, of few pictures and little more than a guess"
+
+
+def test_a_threshold_that_most_of_the_known_miss_is_none() -> None:
+    one, other, half = np.float32([1, 0, 0]), np.float32([0, 1, 0]), np.float32([0, 0.5, 0.75**0.5])
+    same_in_three_classes = np.stack([one, one, one, other, half])
+    assert by_support_set(same_in_three_classes, np.array([0, 1, 2, 3, 3])) is None
+    in_one = by_support_set(same_in_three_classes, np.array([0, 0, 0, 1, 2]))
+    assert in_one is not None and in_one.known_kept == 1
 
 
 @pytest.mark.parametrize(("way", "shot", "known_classes"), [(2, 3, 2), (5, 1, 3), (20, 6, 2)])

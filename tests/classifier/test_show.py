@@ -24,9 +24,9 @@ def stream_of(encoding: str) -> io.TextIOWrapper:
     return io.TextIOWrapper(io.BytesIO(), encoding=encoding, newline="")
 
 
-def printed(answers: list[Any], form: Any, encoding: str = "utf-8") -> str:
+def printed(answers: list[Any], form: Any, encoding: str = "utf-8", **options: Any) -> str:
     stream = stream_of(encoding)
-    assert print_answers(iter(answers), form, stream) == answers
+    assert print_answers(iter(answers), form, stream, **options) == answers
     stream.flush()
     return stream.buffer.getvalue().decode(encoding)
 
@@ -76,6 +76,8 @@ def test_table_says_all_a_reader_needs() -> None:
     for words in ('花, "好".jpg', "none of these? (most like 郁金香)", "62.5 %", "0.125"):
         assert words in tulip
     assert "nearest" not in printed([TULIP, GONE], "table")
+    assert "rose/1.jpg" not in printed([ROSE], "table", nearest=False)
+    assert "rose/1.jpg" in printed([ROSE], "json", nearest=False)
     assert "\x1b" not in text, "colours are for terminals"
 
 
@@ -149,7 +151,7 @@ def test_summary_of_little(built: Built) -> None:
     few = replace(built.classifier, rejection=None, labels=labels)
     text = summary(Built(few, 0, 0), Path("m"))
     assert "3 classes, 1 to 7 each" in text
-    assert "no rejection threshold: it takes three classes and two pictures of one" in text
+    assert "no rejection threshold: it takes three classes that can be told apart and two pictures of one" in text
     assert "left out" not in text
 
 

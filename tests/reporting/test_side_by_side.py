@@ -40,7 +40,9 @@ def run(tmp_path: Path) -> Callable[..., Path]:
 
 
 def test_the_difference_is_paired(run: Callable[..., Path]) -> None:
-    (task,) = compare_runs([run(name, evaluation(correct)) for name, correct in CORRECT.items()])
+    folders = [run(name, evaluation(correct)) for name, correct in CORRECT.items()]
+    (task,) = compare_runs(folders)
+    assert compare_runs([folder / "result.json" for folder in folders]) == [task]
     first, second = task.entries
     assert (first.run, second.run) == ("a", "b")
     assert first.difference is None and first.difference_ci95 is None

@@ -258,7 +258,10 @@ def test_reader_that_leaves_gets_no_traceback(place: Path, form: str | None) -> 
     [
         (("nowhere.png",), "nowhere.png does not exist; name a picture or a folder of pictures"),
         (("pictures", "nowhere"), "nowhere does not exist"),
-        (("support/rose", "--model", "nowhere.safetensors"), "there is no weights file nowhere.safetensors"),
+        (
+            ("support/rose", "--model", "nowhere.safetensors"),
+            "nowhere.safetensors does not exist; name a file that tools/finetune.py has written",
+        ),
         (("pictures", "--model", "weights.safetensors"), "weights.safetensors is a checkpoint of a run; build"),
         (("pictures", "--model", "support/rose/00.png"), "00.png is no .safetensors file; build a classifier"),
         (("pictures", "--nearest", "-1"), "--nearest -1 is negative"),

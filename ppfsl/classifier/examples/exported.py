@@ -5,6 +5,7 @@ import json
 import os
 import signal
 import sys
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn
@@ -21,8 +22,9 @@ Run = Callable[[np.ndarray], np.ndarray]
 def main(open_model: Callable[[], Run], *names: str) -> None:
     """Answer for the pictures on the command line by a model that consists of the files of these names."""
     end_at_once()
-    if not sys.argv[1:]:
+    if not sys.argv[1:] or sys.argv[1] in ("-h", "--help"):
         leave(f"name pictures: python {sys.argv[0]} picture.jpg ...")
+    warnings.filterwarnings("ignore", message="No ccache found")  # of Paddle, on its own installation
     try:
         about = json.loads((FOLDER / "about.json").read_text(encoding="utf-8"))
         check_files(about, *names)

@@ -19,9 +19,11 @@ from tests.classifier.model.files import Tree, refused, rewrite
 
 
 def test_missing_and_damaged_files_are_named(file: Path, tmp_path: Path) -> None:
-    refused(tmp_path / "nowhere.safetensors", "there is no weights file")
+    refused(tmp_path / "nowhere.safetensors", "does not exist; name a file that tools/finetune.py has written")
     (tmp_path / "folder.safetensors").mkdir()
-    refused(tmp_path / "folder.safetensors", "there is no weights file")
+    refused(
+        tmp_path / "folder.safetensors", "is a folder, no classifier; name a file that tools/finetune.py has written"
+    )
     content = file.read_bytes()
     for damaged in (b"", b"\0", content[:7], content[:50], content[: len(content) // 2], content[:-1], b"\xff" * 8):
         file.write_bytes(damaged)
