@@ -5,8 +5,10 @@ import ctypes
 import importlib
 import io
 import os
+import signal
 import subprocess
 import sys
+import threading
 import warnings
 from pathlib import Path
 
@@ -71,6 +73,8 @@ def choose_device(name: str, world: World = ALONE) -> str:
     """
     import paddle
 
+    if world.size == 1:
+        _end_without_a_word()
     gpus = paddle.device.cuda.device_count() if paddle.is_compiled_with_cuda() else 0
     several = world.size > 1
     if several and name.startswith("gpu:"):
@@ -96,6 +100,16 @@ def choose_device(name: str, world: World = ALONE) -> str:
             raise UserError(f"device: {name} does not exist, Paddle sees {gpus} GPUs; set device to cpu or to another")
         name = f"gpu:{number}"
     return str(paddle.set_device(name)).removeprefix("Place(").removesuffix(")")
+
+
+def _end_without_a_word() -> None:
+    """Let `kill` end the process as it ends others, where Paddle, once imported, would print the state of its C++ side.
+
+    Of several processes, ppfsl's own handler has taken that place (`ppfsl.distributed`).
+    """
+    own = threading.current_thread() is threading.main_thread()
+    if own and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:  # as far as Python knows
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 def _launchers_gpu(world: World) -> int:

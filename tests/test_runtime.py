@@ -2,6 +2,7 @@
 
 import os
 import platform
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -149,6 +150,16 @@ def test_paddle_says_nothing_when_it_is_imported() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=Path(__file__).parents[1])
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such signal")
+def test_kill_ends_a_process_without_a_word() -> None:
+    code = (
+        "import os, signal, time\nfrom ppfsl.runtime import choose_device, prepare\nprepare(1)\nchoose_device('cpu')\n"
+    )
+    code += "os.kill(os.getpid(), signal.SIGTERM)\ntime.sleep(9)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr) == (-signal.SIGTERM, "", "")
 
 
 def test_paddle_says_nothing_of_several_threads_but_other_words_pass(tmp_path: Path) -> None:

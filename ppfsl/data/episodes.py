@@ -107,7 +107,11 @@ def check_way(classes: int, way: int, what: str, key: str, part: str | None) -> 
     """
     if classes < way:
         named = f"{classes} {part} class{'es' * (classes != 1)}" if part else f"{classes}"
-        remedy = f"lower {key}" if classes > 1 else "add classes, or choose another split"
+        remedy = (
+            f"lower {key}"
+            if classes > 1
+            else "add classes, or give this part more by data.split_ratio or another data.split"
+        )
         raise UserError(f"{what} {way} classes, but there {'is' if classes == 1 else 'are'} {named}; {remedy}")
 
 

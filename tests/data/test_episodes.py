@@ -113,7 +113,10 @@ def test_all_classes_and_images_are_drawn_about_equally_often() -> None:
 def test_too_few_classes_are_refused() -> None:
     with pytest.raises(UserError, match=r"^11-way episodes need 11 classes, but there are 10; lower evaluation\.way$"):
         sampler(way=11)
-    with pytest.raises(UserError, match=r"need 5 classes, but there are 0; add classes, or choose another split$"):
+    with pytest.raises(
+        UserError,
+        match=r"need 5 classes, but there are 0; add classes, or give this part more by data\.split_ratio or another data",
+    ):
         EpisodeSampler(np.arange(0), np.arange(0), 5, 1, 1, 0)
 
 
@@ -130,7 +133,9 @@ def test_nobody_is_told_to_lower_what_cannot_be_lower() -> None:
     one_class = np.arange(5), np.ones(5, dtype=np.int64)
     with pytest.raises(UserError) as caught:
         EpisodeSampler(*one_class, 2, 1, 1, 0, "validation")
-    assert str(caught.value).endswith("there is 1 validation class; add classes, or choose another split")
+    assert str(caught.value).endswith(
+        "there is 1 validation class; add classes, or give this part more by data.split_ratio or another data.split"
+    )
     for shot, query, remedy in (
         (1, 1, "1 shot and 1 query need 2; add images"),
         (1, 2, "1 shot and 2 queries need 3; lower evaluation.query, or add images"),

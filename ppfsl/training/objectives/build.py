@@ -32,7 +32,10 @@ def build_objective(config: keys.Objective, labels: np.ndarray, embedder: Embedd
     """
     classes = len(np.unique(labels))
     if classes < 2:
-        raise UserError(f"training needs two base classes, not {classes}; change data.split or split_ratio")
+        raise UserError(
+            f"training needs two base classes, not {classes}; raise the first share of data.split_ratio, or choose "
+            "another data.split"
+        )
     if isinstance(config, keys.CrossEntropyConfig):
         return CrossEntropy(config, labels, embedder.dim, seed)
     if isinstance(config, keys.CosineConfig):

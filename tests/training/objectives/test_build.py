@@ -203,7 +203,10 @@ def test_objectives_that_cannot_collapse_do_not_complain(kind: str) -> None:
 def test_one_base_class_is_refused(kind: str) -> None:
     with pytest.raises(UserError) as caught:
         build(kind, labels=np.zeros(50, dtype=np.int64))
-    assert str(caught.value) == ("training needs two base classes, not 1; change data.split or split_ratio")
+    assert str(caught.value) == (
+        "training needs two base classes, not 1; raise the first share of data.split_ratio, or choose another "
+        "data.split"
+    )
 
 
 @pytest.mark.parametrize(
