@@ -115,7 +115,7 @@ def test_too_few_classes_are_refused() -> None:
         sampler(way=11)
     with pytest.raises(
         UserError,
-        match=r"need 5 classes, but there are 0; add classes, or give this part more by data\.split_ratio or another data",
+        match=r"need 5 classes, but there are 0; add classes, or give this part more by data\.split_ratio or another",
     ):
         EpisodeSampler(np.arange(0), np.arange(0), 5, 1, 1, 0)
 
