@@ -7,6 +7,7 @@ Every function builds a matplotlib `Figure` of its own, without pyplot's global 
 import math
 import re
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -24,7 +25,10 @@ MOST_POINTS_OF_A_MAP = 3000
 
 @styled
 def learning_curves(rows: Sequence[dict[str, Any]]) -> Any:
-    """Loss, learning rate and accuracy over the optimizer steps, a panel each.
+    """Loss, learning rate and accuracy over the optimizer steps.
+
+    Losses of different stages are of different sizes and cannot be compared: each stage's have a panel of their own.
+    A stage has its colour in all panels.
 
     Args:
         rows: rows of metrics.jsonl. Curves of more than 400 points are averaged in as many equal pieces.
@@ -34,65 +38,76 @@ def learning_curves(rows: Sequence[dict[str, Any]]) -> Any:
     """
     from matplotlib.figure import Figure
 
-    tests: dict[str, Callable[[str], bool]] = {
-        "loss": lambda quantity: "loss" in quantity.split("_"),
-        "learning rate": lambda quantity: quantity == "learning_rate",
-        "accuracy (%)": lambda quantity: quantity.startswith("accuracy"),
-    }
-    panels = {title: _curves(rows, test) for title, test in tests.items()}
-    panels = {title: curves for title, curves in panels.items() if curves}
+    losses = _curves(rows, lambda quantity: "loss" in quantity.split("_"))
+    panels = [("loss", [curve for curve in losses if curve.stage == stage]) for stage in _stages(losses)]
+    panels.append(("learning rate", _curves(rows, lambda quantity: quantity == "learning_rate")))
+    panels.append(("accuracy (%)", _curves(rows, lambda quantity: quantity.startswith("accuracy"))))
+    panels = [(title, curves) for title, curves in panels if curves]
     if not panels:
         return None
+    stages = _stages([curve for _, curves in panels for curve in curves])
     figure = Figure(figsize=(1.2 * WIDTH, 2.1 * len(panels)), layout="constrained")
-    for axes, (title, curves) in zip(np.ravel(figure.subplots(len(panels), sharex=True)), panels.items(), strict=True):
-        for number, (label, (steps, values)) in enumerate(curves.items()):
+    for axes, (title, curves) in zip(np.ravel(figure.subplots(len(panels), sharex=True)), panels, strict=True):
+        for number, curve in enumerate(curves):
             axes.plot(
-                steps,
-                100 * values if title == "accuracy (%)" else values,
-                label=label,
-                color=COLOURS[number % len(COLOURS)],
+                curve.steps,
+                100 * curve.values if title == "accuracy (%)" else curve.values,
+                label=curve.label,
+                color=COLOURS[stages.index(curve.stage) % len(COLOURS)],
                 linestyle=LINES[number % len(LINES)],
-                marker=MARKERS[number % len(MARKERS)] if len(steps) <= 40 else "",
+                marker=MARKERS[number % len(MARKERS)] if len(curve.steps) <= 40 else "",
                 markersize=4,
                 linewidth=1.5,
             )
-        axes.set_title(title)
         axes.grid(True)
         if title == "learning rate" and _spans_decades(curves):
             axes.set_yscale("log")
             axes.yaxis.set_major_formatter("{x:g}")
             axes.yaxis.set_minor_formatter("")
         if len(curves) > 1:
+            axes.set_title(f"{title}: {curves[0].stage}" if title == "loss" and len(stages) > 1 else title)
             axes.legend()
         else:
-            axes.set_title(f"{title}: {next(iter(curves))}")
+            axes.set_title(f"{title}: {curves[0].label}")
     axes.set_xlabel("optimizer steps")
     return figure
 
 
-Curve = tuple[np.ndarray, np.ndarray]
+@dataclass(frozen=True)
+class _Curve:
+    """What a stage logged of one quantity: float64 [N] each."""
+
+    stage: str
+    label: str
+    steps: np.ndarray
+    values: np.ndarray
 
 
-def _curves(rows: Sequence[dict[str, Any]], wanted: Callable[[str], bool]) -> dict[str, Curve]:
-    """The curves whose quantity is wanted: label -> (steps, values), in order of appearance."""
-    points: dict[str, list[tuple[float, float]]] = {}
+def _curves(rows: Sequence[dict[str, Any]], wanted: Callable[[str], bool]) -> list[_Curve]:
+    """The curves whose quantity is wanted, in order of appearance."""
+    points: dict[tuple[str, str], list[tuple[float, float]]] = {}
     for row in rows:
         stage, _, quantity = row["name"].rpartition("/")
         if wanted(quantity):
             what = re.sub(r"(\d+)(way|shot)", r"\1-\2", quantity.removeprefix("accuracy").replace("_", " ").strip())
             words = [stage, row["split"], "" if what in ("loss", "learning rate") else what]
-            points.setdefault(printable(", ".join(filter(None, words))), []).append((row["step"], row["value"]))
-    return {label: _thinned(np.asarray(sorted(some), dtype=np.float64)) for label, some in points.items()}
+            label = printable(", ".join(filter(None, words)))
+            points.setdefault((printable(stage), label), []).append((row["step"], row["value"]))
+    return [_Curve(*names, *_thinned(np.asarray(sorted(some), dtype=np.float64))) for names, some in points.items()]
 
 
-def _thinned(points: np.ndarray) -> Curve:
+def _stages(curves: Sequence[_Curve]) -> list[str]:
+    return list(dict.fromkeys(curve.stage for curve in curves))
+
+
+def _thinned(points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     pieces = np.array_split(points, min(len(points), MOST_POINTS_OF_A_CURVE))
     means = np.stack([piece.mean(axis=0) for piece in pieces])
     return means[:, 0], means[:, 1]
 
 
-def _spans_decades(curves: dict[str, Curve]) -> bool:
-    values = np.concatenate([values for _, values in curves.values()])
+def _spans_decades(curves: Sequence[_Curve]) -> bool:
+    values = np.concatenate([curve.values for curve in curves])
     return bool(values.min() > 0 and values.max() > 50 * values.min())
 
 

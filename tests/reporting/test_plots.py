@@ -11,7 +11,7 @@ from PIL import Image
 
 from ppfsl.randomness import generator
 from ppfsl.reporting import plots
-from ppfsl.reporting.drawing import style, to_inline_svg, to_png
+from ppfsl.reporting.drawing import COLOURS, style, to_inline_svg, to_png
 from ppfsl.reporting.statistics import two_components, wilson_interval
 
 NAMES = ["rose", "$x_1$", "向日葵", "_lily", "a <b> & 'c'", "x" * 80, "$\\frac", "bad\x00\udcff"]
@@ -117,14 +117,19 @@ def test_curves_show_the_rows_by_stage_and_split() -> None:
     rows = [row(s, "1_a/loss", 1 / s) for s in (1, 2, 3)] + [row(s, "2_b/loss", 0.1) for s in (4, 5)]
     rows += [row(s, "1_a/learning_rate", 10.0**-s) for s in (1, 2, 3)] + [row(1, "1_a/images_per_second", 99.0)]
     rows += [row(3, "1_a/accuracy_5way_1shot", 0.62, "validation")]
-    loss, rate, accuracy = plots.learning_curves(rows).axes
-    assert [line.get_label() for line in loss.lines] == ["1_a, base", "2_b, base"]
-    assert [line.get_xydata().tolist() for line in loss.lines] == [[[1, 1], [2, 0.5], [3, 1 / 3]], [[4, 0.1], [5, 0.1]]]
+    rows += [row(5, "2_b/accuracy_5way_1shot", 0.7, "validation"), row(5, "2_b/accuracy", 0.9)]
+    first, second, rate, accuracy = plots.learning_curves(rows).axes
+    assert [axes.get_title(loc="left") for axes in (first, second)] == ["loss: 1_a, base", "loss: 2_b, base"]
+    drawn = [line.get_xydata().tolist() for axes in (first, second) for line in axes.lines]
+    assert drawn == [[[1, 1], [2, 0.5], [3, 1 / 3]], [[4, 0.1], [5, 0.1]]]
     assert rate.get_yscale() == "log"
-    assert [line.get_label() for line in accuracy.lines] == ["1_a, validation, 5-way 1-shot"]
-    assert accuracy.lines[0].get_ydata().tolist() == [62]
-    looks = {(line.get_color(), line.get_linestyle(), line.get_marker()) for line in loss.lines}
-    assert all(len({look[i] for look in looks}) == 2 for i in range(3))  # told apart by each alone
+    labels = ["1_a, validation, 5-way 1-shot", "2_b, validation, 5-way 1-shot", "2_b, base"]
+    assert [line.get_label() for line in accuracy.lines] == labels
+    assert [line.get_ydata().tolist() for line in accuracy.lines] == [[62], [70], [90]]
+    colours = [line.get_color() for axes in (first, second, rate, accuracy) for line in axes.lines]
+    assert colours == [COLOURS[stage] for stage in (0, 1, 0, 0, 1, 1)]  # a stage's own, in all panels
+    assert len({line.get_linestyle() for line in accuracy.lines}) == 3  # told apart without colours
+    assert len({line.get_marker() for line in accuracy.lines}) == 3
 
 
 def test_no_curves_without_losses_rates_or_accuracies() -> None:
