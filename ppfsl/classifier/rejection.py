@@ -89,8 +89,8 @@ def leave_one_out(embeddings: np.ndarray, labels: np.ndarray) -> tuple[np.ndarra
 
 
 def _chosen(known: np.ndarray, unknown: np.ndarray, chosen_on: str) -> Rejection | None:
-    """The threshold; None where the best one takes most of the known for unknown."""
+    """The threshold; None where the best one takes all of the known for unknown."""
     scores = np.concatenate([known, unknown])
     threshold = choose_threshold(scores, np.arange(len(scores)) < len(known))
     kept, rejected = float((known >= threshold).mean()), float((unknown < threshold).mean())
-    return Rejection(float(threshold), kept, rejected, chosen_on) if kept >= 0.5 else None
+    return Rejection(float(threshold), kept, rejected, chosen_on) if kept else None

@@ -68,7 +68,7 @@ def test_one_class_of_two_pictures_among_three_is_enough_for_a_guess() -> None:
     assert found.chosen_on == f"{more.chosen_on}, of few pictures and little more than a guess"
 
 
-def test_a_threshold_that_most_of_the_known_miss_is_none() -> None:
+def test_a_threshold_that_all_of_the_known_miss_is_none() -> None:
     one, other, half = np.float32([1, 0, 0]), np.float32([0, 1, 0]), np.float32([0, 0.5, 0.75**0.5])
     same_in_three_classes = np.stack([one, one, one, other, half])
     assert by_support_set(same_in_three_classes, np.array([0, 1, 2, 3, 3])) is None
