@@ -129,6 +129,8 @@ def _facts(result: dict[str, Any]) -> Iterator[tuple[str, str]]:
     yield "backbone", result["backbone"]
     yield "pretrained", result["pretrained"] or "none: training began with random weights"
     yield "method", result["method"]
+    if "checkpoint" in result:
+        yield "weights", f"{result['checkpoint']['file']}; how they were trained says the config.yaml of that run"
     yield "seed", str(result["seed"])
     yield "git", result["git"] or "unknown"
     yield "versions", ", ".join(f"{name} {version}" for name, version in result["versions"].items())

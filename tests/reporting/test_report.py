@@ -99,6 +99,13 @@ def test_the_report_says_what_was_run(full: Any) -> None:
     for fact in ("metadataset", "mobilenet_v1", "0123abc", "paddle 3.3.1, ppfsl 0.1.0", "16.2 s"):
         assert fact in page.text
     assert "split: metadataset # <novel> & others\n" in page.text  # the config, escaped in the page
+    assert "of that run" not in page.text
+    result = json.loads((run / "result.json").read_text(encoding="utf-8"))
+    evaluated = {**result, "checkpoint": {"file": "two/checkpoints/best.safetensors", "weights_sha256": "0"}}
+    (run / "result.json").write_text(json.dumps(evaluated), encoding="utf-8")
+    _, page = page_of(run, **extras)
+    assert "two/checkpoints/best.safetensors; how they were trained says the config.yaml of that run" in page.text
+    (run / "result.json").write_text(json.dumps(result), encoding="utf-8")
     assert re.search(r"On 5-way 1-shot tasks of novel classes .* labels \d\d\.\d % ± 0\.6 \(95 % interval\)", page.text)
 
 
