@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from ppfsl.data.decode import read_square
-from ppfsl.data.folder import EXTENSIONS, folder_source, say_no_pictures
+from ppfsl.data.folder import EXTENSIONS, KINDS, folder_source, say_no_pictures
 from ppfsl.data.names import check_names, printable
 from ppfsl.data.walk import files_below
 from ppfsl.errors import UserError
@@ -18,7 +18,6 @@ from ppfsl.files import kind_of
 from ppfsl.notation import parse_json
 from ppfsl.progress import say, warn
 
-_KINDS = ", ".join(sorted(EXTENSIONS))
 MOST_CLASSES, MOST_PICTURES = 1000, 5000
 """Of a support set, all of whose pictures are held in memory: a gigabyte at 256 px."""
 
@@ -94,7 +93,7 @@ def find_pictures(paths: Sequence[Path]) -> list[Path | Unreadable]:
         if kind == "folder":
             found, left_out = _pictures_below(path)
             if not found:
-                raise UserError(f"{path} holds no picture ({_KINDS}); name another folder")
+                raise UserError(f"{path} holds no picture ({KINDS}); name another folder")
             files += found
             others += left_out
         elif kind is not None:

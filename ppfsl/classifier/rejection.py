@@ -31,7 +31,7 @@ def by_validation_classes(
         seed: of the episodes.
 
     Returns:
-        None when there are not four classes of `shot` + 1 images, or unknown ones look as known as the known.
+        None when there are not four classes of `shot` + 1 images, or the best threshold keeps none of the known.
     """
     groups = {label: rows for label, rows in group_by_class(np.arange(len(labels)), labels).items() if len(rows) > shot}
     if len(groups) < 4:
@@ -61,7 +61,7 @@ def by_support_set(embeddings: np.ndarray, labels: np.ndarray) -> Rejection | No
 
     Returns:
         None when no class has two pictures, or there are not three classes (two that know nothing of each other are no
-        sample of unlike things), or pictures are as like the others' means as their own.
+        sample of unlike things), or the best threshold keeps none of the known.
     """
     known, unknown = leave_one_out(embeddings, labels)
     if labels.max() < 2 or not len(known):

@@ -18,7 +18,8 @@ from ppfsl.files import kind_of
 from ppfsl.progress import warn
 
 EXTENSIONS = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".gif", ".tif", ".tiff", ".ppm", ".jfif", ".jpe"})
-_KINDS = ", ".join(sorted(EXTENSIONS))
+KINDS = ", ".join(sorted(EXTENSIONS))
+"""These in words, for errors."""
 _WORDNET = re.compile(r"n[0-9]{8}-(.+)")
 
 
@@ -84,7 +85,7 @@ def _class_names(folders: list[str]) -> list[str]:
 
 def say_no_pictures(files: Sequence[Path], tell: Callable[[str], None]) -> None:
     """Tell of files that are left out since their endings are none of `EXTENSIONS`, if there are any."""
-    _say_left_out(f"are no pictures ({_KINDS})", files, tell)
+    _say_left_out(f"are no pictures ({KINDS})", files, tell)
 
 
 def _say_left_out(why: str, files: Sequence[Path], tell: Callable[[str], None]) -> None:

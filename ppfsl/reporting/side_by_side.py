@@ -65,13 +65,12 @@ def compare_runs(folders: Sequence[Path]) -> list[Task]:
     Raises:
         UserError: when a folder has no readable result, or no two evaluations posed the same episodes.
     """
-    names = _short(
-        [folder.resolve().parent if folder.name == "result.json" else folder.resolve() for folder in folders]
-    )
+    folders = [folder.parent if folder.name == "result.json" else folder for folder in folders]
+    names = _short([folder.resolve() for folder in folders])
     groups: list[list[Asked]] = []
     posers: list[set[int]] = []  # which of the runs
     for run, (name, folder) in enumerate(zip(names, folders, strict=True)):
-        result = read_result(folder if folder.name == "result.json" else folder / "result.json")
+        result = read_result(folder / "result.json")
         for evaluation in result["evaluations"]:
             asked = name, result, evaluation
             place = next((place for place, group in enumerate(groups) if _same_task(group[0], asked)), len(groups))
